@@ -1,0 +1,3 @@
+"""Bone age from hand radiographs: training, governance and serving."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,98 @@
+"""The manifest: one row a radiograph, and the fingerprint that names a data set everywhere.
+
+The fingerprint covers what a model learns from (image bytes, sex, bone age) and nothing else, so that moving a folder
+or sorting a CSV does not make a new data set, while one changed pixel or label does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import pandas as pd
+
+from bone_age.errors import InputError
+
+Sex = Literal["M", "F"]
+SPLITS = ("train", "validation", "test")
+MANIFEST_COLUMNS = ("image_id", "path", "sha256", "sex", "bone_age_months", "patient_id", "split")
+MAX_BONE_AGE_MONTHS = 240.0
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """SHA-256 (hex) over the sorted rows' image digests and labels; independent of row order and folder."""
+    rows = sorted(
+        f"{sha256},{sex},{age:.6g}"
+        for sha256, sex, age in zip(table["sha256"], table["sex"], table["bone_age_months"], strict=True)
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set whose images have been hashed, and its labels read but not yet judged.
+
+    Attributes:
+        name: Shown in reports: the folder's name, or `synthetic`.
+        root: Folder that `table.path` is relative to.
+        table: `MANIFEST_COLUMNS` plus `source_row` (file and line of the label, for messages). `sex` holds the raw
+            text where it was neither M nor F, `bone_age_months` is NaN where it was no number, `sha256` is empty
+            where the file is absent or unreadable, `split` is empty where the data does not name one.
+        synthetic: Whether the images were rendered by this project; reports say so.
+    """
+
+    name: str
+    root: Path
+    table: pd.DataFrame
+    synthetic: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def path_of(self, relative: str) -> Path:
+        return self.root / relative
+
+    def with_table(self, table: pd.DataFrame) -> Self:
+        return replace(self, table=table.reset_index(drop=True))
+
+    def split(self, name: str) -> pd.DataFrame:
+        return self.table[self.table["split"] == name]
+
+    def save(self, folder: Path) -> None:
+        self.table.to_csv(folder / "manifest.csv", index=False)
+        facts = {"name": self.name, "root": str(self.root), "synthetic": self.synthetic, "n": len(self)}
+        (folder / "dataset.json").write_text(json.dumps(facts | {"fingerprint": self.fingerprint}, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        facts = json.loads((folder / "dataset.json").read_text())
+        text = dict.fromkeys(set(MANIFEST_COLUMNS) - {"bone_age_months"} | {"source_row"}, str)
+        table = pd.read_csv(folder / "manifest.csv", dtype=text, keep_default_na=False, na_values={"bone_age_months": ""})
+        return cls(facts["name"], Path(facts["root"]), table, facts["synthetic"])
+
+
+def require_labels(dataset: Dataset) -> None:
+    """Refuse the first row that cannot be scored: unknown sex, age absent or outside 0 to 240, no image, double id.
+
+    The pipeline judges all rows through Great Expectations instead; this is for commands that just read a data set.
+
+    Raises:
+        InputError: Names file, row and value.
+    """
+    duplicated = dataset.table["image_id"].duplicated()
+    for row, is_duplicate in zip(dataset.table.itertuples(index=False), duplicated, strict=True):
+        if row.sex not in ("M", "F"):
+            raise InputError(f"{row.source_row}: sex is '{row.sex}', expected M or F")
+        if not 0 <= float(row.bone_age_months) <= MAX_BONE_AGE_MONTHS:
+            raise InputError(f"{row.source_row}: bone age is {row.bone_age_months} months, expected 0 to 240")
+        if is_duplicate:
+            raise InputError(f"{row.source_row}: image id '{row.image_id}' appears more than once")
+        if not row.sha256:
+            raise InputError(f"{row.source_row}: image {dataset.path_of(row.path)} is absent or cannot be read")

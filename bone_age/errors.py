@@ -1,0 +1,27 @@
+"""What can go wrong, worded for the person who can mend it.
+
+The command line prints the message as one line and exits with `exit_code`. `imaging` and `growth` import nothing of
+the package, so their own errors (`ImageError`, `OutsideReferenceError`) are plain `ValueError`s there.
+"""
+
+
+class BoneAgeError(Exception):
+    """The job could not be done."""
+
+    exit_code = 1
+
+
+class InputError(BoneAgeError):
+    """Data, configuration or arguments are not usable; the message names file, row and value."""
+
+    exit_code = 2
+
+
+class ModelError(BoneAgeError):
+    """A model is missing, incomplete, or its checksums do not match."""
+
+    exit_code = 2
+
+
+class MissingMetricError(BoneAgeError):
+    """A figure that a decision needs is absent or not finite."""

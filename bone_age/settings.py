@@ -1,0 +1,259 @@
+"""Configuration: an experiment from YAML, places from the environment, both refused before any computing.
+
+Unknown keys are errors: a misspelt `epochs` that is silently ignored costs a night.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bone_age.errors import InputError
+from bone_age.imaging import ClaheSettings, PreprocessingSettings
+
+ARCHITECTURES = ("xception_single", "xception_multi", "resnet50_single", "resnet50_multi")
+Architecture = Literal["xception_single", "xception_multi", "resnet50_single", "resnet50_multi"]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def digest_of(value: BaseModel | dict[str, Any]) -> str:
+    """SHA-256 (hex) of a settings object's canonical JSON."""
+    document = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+class SyntheticData(Strict):
+    """How many synthetic hands, from which seed."""
+
+    n: int = Field(600, ge=20, le=100_000)
+    seed: int = Field(2017, ge=0)
+    height_px: int = Field(256, ge=96, le=2048)
+    width_px: int = Field(208, ge=80, le=2048)
+
+
+class DataSettings(Strict):
+    """Where radiographs come from.
+
+    `limit` takes the rows whose id hashes lowest, so a larger limit keeps all rows of a smaller one.
+    """
+
+    source: str = "synthetic"
+    synthetic: SyntheticData = SyntheticData()
+    limit: int | None = Field(None, ge=20)
+
+
+class ValidationBounds(Strict):
+    """What a data set has to satisfy; outside `error_*` the pipeline stops, outside `warn_*` it records a warning."""
+
+    min_side_px: int = Field(64, ge=1)
+    min_contrast: float = Field(2.0, ge=0, description="standard deviation of grey levels (0-255) below which an image is blank")
+    error_share_of_one_sex: float = Field(0.95, ge=0.5, le=1)
+    warn_share_of_one_sex: float = Field(0.70, ge=0.5, le=1)
+    error_age_span_months: float = Field(60.0, ge=0, le=240, description="bone ages must span at least this")
+    warn_empty_bands: int = Field(0, ge=0, description="age bands (60 months, by sex) that may be empty without a warning")
+    near_duplicate_bits: int = Field(2, ge=0, le=32, description="perceptual hashes (of 256 bits) that differ in at most this many")
+    error_unreadable_share: float = Field(
+        0.0, ge=0, le=1, description="share of images that may fail to decode and be quarantined; more is an error"
+    )
+
+
+class SplitSettings(Strict):
+    """Shares of the patients; the rest trains."""
+
+    validation: float = Field(0.15, gt=0, lt=0.5)
+    test: float = Field(0.15, gt=0, lt=0.5)
+    salt: str = "bone-age-1"
+    warn_band_below: int = Field(5, ge=0)
+
+
+class AugmentationSettings(Strict):
+    """Random changes to training images; flips are horizontal only, a hand never hangs from its fingers."""
+
+    rotation_degrees: float = Field(15.0, ge=0, le=45)
+    shift_share: float = Field(0.08, ge=0, le=0.3)
+    zoom_share: float = Field(0.12, ge=0, le=0.5)
+    flip: bool = True
+    brightness: float = Field(0.1, ge=0, le=0.5)
+    contrast: float = Field(0.15, ge=0, le=0.5)
+
+
+class TrainingSettings(Strict):
+    """One architecture's recipe."""
+
+    weights: str = "none"
+    trainable_from: str | None = None
+    epochs: int = Field(10, ge=1, le=1000)
+    batch_size: int = Field(32, ge=1, le=1024)
+    learning_rate: float = Field(1e-3, gt=0, lt=1)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0, lt=1)
+    huber_delta_months: float = Field(12.0, gt=0)
+    batchnorm_momentum: float = Field(0.99, gt=0, lt=1)
+    freeze_batchnorm: bool = False
+    head_units: int = Field(256, ge=8, le=4096)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    early_stopping_epochs: int = Field(10, ge=1)
+    mixed_precision: bool = False
+    augmentation: AugmentationSettings | None = AugmentationSettings()
+
+
+class EvaluationSettings(Strict):
+    """How figures and intervals are computed."""
+
+    bootstrap_replicates: int = Field(2000, ge=100, le=100_000)
+    coverage: float = Field(0.90, gt=0.5, lt=1)
+
+
+class AblationSettings(Strict):
+    """Extra trainings that answer a question and are never registered."""
+
+    clahe: bool = False
+
+
+class PlannedTraining(Strict):
+    """One training of a run: what to build, from which images, by which recipe."""
+
+    name: str
+    architecture: Architecture
+    preprocessing: PreprocessingSettings
+    training: TrainingSettings
+    seed: int
+    is_ablation: bool = False
+
+
+class TrainingConfig(Strict):
+    """A whole training run, as in `configs/*.yaml`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    seed: int = Field(17, ge=0, lt=2**31)
+    data: DataSettings = DataSettings()
+    validation: ValidationBounds = ValidationBounds()
+    split: SplitSettings = SplitSettings()
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    max_quarantined_share: float = Field(0.02, ge=0, lt=1)
+    training: TrainingSettings = TrainingSettings()
+    architectures: dict[Architecture, dict[str, Any]] = Field(
+        default_factory=lambda: {a: {} for a in ARCHITECTURES}, min_length=1
+    )
+    evaluation: EvaluationSettings = EvaluationSettings()
+    ablations: AblationSettings = AblationSettings()
+
+    @model_validator(mode="after")
+    def _plans_are_valid(self) -> Self:
+        self.plans  # noqa: B018  (builds every recipe, so that a wrong override is refused here)
+        return self
+
+    @cached_property
+    def plans(self) -> list[PlannedTraining]:
+        """Every training of the run; per-architecture overrides are `image_size_px` and any key of `training`."""
+        plans = [self._plan(architecture, overrides) for architecture, overrides in self.architectures.items()]
+        if self.ablations.clahe:
+            base = next((p for p in plans if p.architecture == "xception_multi"), plans[0])
+            clip = None if base.preprocessing.clahe else ClaheSettings()
+            changed = base.preprocessing.model_copy(update={"clahe": clip})
+            name = f"{base.architecture}_clahe_{'on' if clip else 'off'}"
+            plans.append(base.model_copy(update={"name": name, "preprocessing": changed, "is_ablation": True}))
+        return plans
+
+    def _plan(self, architecture: Architecture, overrides: dict[str, Any]) -> PlannedTraining:
+        recipe = dict(overrides or {})
+        size = recipe.pop("image_size_px", self.preprocessing.image_size_px)
+        return PlannedTraining(
+            name=architecture,
+            architecture=architecture,
+            preprocessing=PreprocessingSettings(**self.preprocessing.model_dump() | {"image_size_px": size}),
+            training=TrainingSettings(**self.training.model_dump() | recipe),
+            seed=self.seed,
+        )
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read and check a training configuration.
+
+    Raises:
+        InputError: The file is absent, is no YAML, has an unknown key or a value out of range; one line, all named.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such configuration") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: expected keys and values, found {type(document).__name__}")
+    try:
+        return TrainingConfig(**document)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_in_one_line(error)}") from None
+
+
+def _in_one_line(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, issue['loc'])) or 'file'}: {issue['msg']} (is {issue['input']!r})" for issue in error.errors()
+    )
+
+
+class Home(BaseSettings):
+    """Where state lives; every field is an environment variable `BONE_AGE_…`."""
+
+    model_config = SettingsConfigDict(env_prefix="BONE_AGE_", frozen=True)
+
+    home: Path = Path(".bone-age")
+    results: Path = Path("results")
+    database_url: str = ""
+
+    @property
+    def root(self) -> Path:
+        return self.home.expanduser().resolve()
+
+    @property
+    def tracking_uri(self) -> str:
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "mlflow-artifacts"
+
+    @property
+    def zenml_config(self) -> Path:
+        return self.root / "zenml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def feature_cache(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "data"
+
+    def prepare(self) -> Self:
+        """Create the home; a home that cannot be written is refused here, not after an hour.
+
+        Raises:
+            InputError: The folder cannot be created or written.
+        """
+        probe = self.root / f".write-test-{os.getpid()}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_text("x")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(f"BONE_AGE_HOME {self.root} cannot be written: {error.strerror}") from None
+        return self
