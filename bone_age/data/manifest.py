@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,6 +21,23 @@ Sex = Literal["M", "F"]
 SPLITS = ("train", "validation", "test")
 MANIFEST_COLUMNS = ("image_id", "path", "sha256", "sex", "bone_age_months", "patient_id", "split")
 MAX_BONE_AGE_MONTHS = 240.0
+AGE_BAND_EDGES_MONTHS = (0, 60, 120, 168, 240)
+
+
+def age_band(bone_age_months: float) -> str:
+    """The band's label, `060_120` for 60 months up to but not including 120; the last one includes 240.
+
+    Raises:
+        ValueError: The age is no number or outside 0 to 240 months.
+    """
+    if not 0 <= bone_age_months <= MAX_BONE_AGE_MONTHS:
+        raise ValueError(f"bone age is {bone_age_months} months, expected 0 to 240")
+    start, end = next(
+        (low, high)
+        for low, high in pairwise(AGE_BAND_EDGES_MONTHS)
+        if bone_age_months < high or high == AGE_BAND_EDGES_MONTHS[-1]
+    )
+    return f"{start:03d}_{end:03d}"
 
 
 def fingerprint(table: pd.DataFrame) -> str:

@@ -1,13 +1,24 @@
 """Decoding and preprocessing of radiographs: the one path used by training and by serving."""
 
-from bone_age.imaging.decode import ImageError, decode_image, read_image
-from bone_age.imaging.preprocessing import ClaheSettings, PreprocessingSettings, preprocess
+from bone_age.imaging.decode import GreyImage, ImageError, decode_image, read_image
+from bone_age.imaging.preprocessing import (
+    ClaheSettings,
+    Preprocessed,
+    PreprocessingSettings,
+    is_inverted,
+    preprocess,
+    preprocess_with_findings,
+)
 
 __all__ = [
     "ClaheSettings",
+    "GreyImage",
     "ImageError",
+    "Preprocessed",
     "PreprocessingSettings",
     "decode_image",
+    "is_inverted",
     "preprocess",
+    "preprocess_with_findings",
     "read_image",
 ]

@@ -1,0 +1,130 @@
+"""The report of a run: one HTML file for people, one JSON file for programs, the plots beside them.
+
+The HTML holds its pictures and style and asks no other host for anything, so it can be mailed, archived and opened in
+ten years. Whatever comes from users (data set names, warnings, configuration) is escaped by the template.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bone_age.evaluation import plots
+from bone_age.evaluation.bootstrap import Estimate
+from bone_age.evaluation.comparison import Comparison, ModelSummary
+from bone_age.evaluation.whole_file import write_whole
+
+SCHEMA_VERSION = 1
+PLOT_TITLES = {
+    "loss_curves.png": "Loss, error and learning rate by epoch",
+    "predicted_against_true.png": "Predicted against true bone age",
+    "bland_altman.png": "Agreement of predicted and true bone age",
+    "error_by_age.png": "Absolute error by age",
+    "subgroups.png": "Error and bias by sex and age band",
+    "interval_coverage.png": "Coverage and width of the prediction intervals by age",
+}
+
+
+def write_report(comparison: Comparison, folder: Path) -> Path:
+    """Write `report.html`, `report.json` and `plots/`, and return the path of the HTML.
+
+    A report that is there already (without the decision, say) is replaced, each file whole.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    pictures = {"comparison.png": _comparison_plot(comparison)}
+    for model in comparison.models:
+        pictures |= {f"{model.name}/{name}": png for name, png in _model_plots(model).items()}
+    for name, png in pictures.items():
+        write_whole(folder / "plots" / name, png)
+    document = json.dumps(report_json(comparison), indent=2, allow_nan=False)
+    write_whole(folder / "report.json", document.encode())
+    write_whole(folder / "report.html", report_html(comparison, pictures).encode())
+    return folder / "report.html"
+
+
+def report_json(comparison: Comparison) -> dict[str, Any]:
+    """Every figure of the report; `schema_version` rises when a key changes its meaning or goes."""
+    candidate = comparison.best_xception
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": comparison.run_name,
+        "dataset": asdict(comparison.dataset) | {"n_by_split": dict(comparison.dataset.n_by_split)},
+        "test_set": str(comparison.test_set),
+        "best_on_validation": comparison.best.name,
+        "candidate": candidate.name if candidate else None,
+        "baseline": comparison.baseline.to_json(),
+        "models": [_model_json(comparison, model) for model in comparison.models],
+        "ablations": [asdict(ablation) | {"finding": ablation.finding} for ablation in comparison.ablations],
+        "decision": asdict(comparison.decision) if comparison.decision else None,
+        "config_yaml": comparison.config_yaml,
+    }
+
+
+def report_html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
+    """The page; `pictures` are PNGs by their path below `plots/`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "months": lambda value: f"{value:.1f}",
+        "signed": lambda value: f"{value:+.1f}".replace("-", "\N{MINUS SIGN}"),
+        "percent": lambda share: f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%"),
+        "bounds": _bounds,
+        "thousands": lambda count: f"{count:,}",
+        "millions": lambda count: f"{count / 1e6:.1f}\N{NO-BREAK SPACE}M",
+    }
+    images = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pictures.items()}
+    return environment.get_template("report.html").render(
+        comparison=comparison, dataset=comparison.dataset, images=images, plot_titles=PLOT_TITLES
+    )
+
+
+def _bounds(estimate: Estimate, style: str = "plain") -> str:
+    """`8.5 [8.1, 8.9]`, in months, with signs, as a share in % or with three digits."""
+    forms = {"plain": "{:.1f}", "signed": "{:+.1f}", "percent": "{:.1%}", "three": "{:.3f}"}
+    value, lo, hi = (forms[style].format(v).replace("-", "\N{MINUS SIGN}") for v in (estimate.value, estimate.lo, estimate.hi))
+    return f"{value} [{lo}, {hi}]"
+
+
+def _model_json(comparison: Comparison, model: ModelSummary) -> dict[str, Any]:
+    plain = (
+        "name architecture inputs weights image_size_px parameters_total parameters_trainable epochs_run best_epoch "
+        "seconds_per_epoch inference_ms_per_image mlflow_run_id is_ablation"
+    )
+    return {
+        **{name: getattr(model, name) for name in plain.split()},
+        "test": model.test.to_json(),
+        "validation": model.validation.to_json(),
+        "mae_difference_to_baseline": asdict(comparison.against_baseline[model.name]),
+    }
+
+
+def _model_plots(model: ModelSummary) -> dict[str, bytes]:
+    validation = model.validation
+    curves = plots.loss_curves(
+        model.history, model.best_epoch, model.name, f"validation: {validation.caption}", validation.scored_set.synthetic
+    )
+    return {"loss_curves.png": plots.to_png(curves)} | model.test.plots()
+
+
+def _comparison_plot(comparison: Comparison) -> bytes:
+    figure = plots.models_compared(
+        [(model.name, model.test.metrics.mae) for model in comparison.models],
+        comparison.baseline.metrics.mae,
+        comparison.best.name,
+        comparison.baseline.caption,
+        comparison.dataset.synthetic,
+    )
+    return plots.to_png(figure)

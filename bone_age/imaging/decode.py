@@ -1,0 +1,145 @@
+"""Bytes to a grey picture: PNG, JPEG or DICOM, recognised by content and not by name.
+
+Files come from strangers. Size limits are checked on the header before a pixel is decoded, and whatever is wrong ends
+as one `ImageError`. Pillow decodes PNG and JPEG rather than OpenCV: it reads the header alone, refuses truncated
+files where OpenCV fills up with grey, and prints nothing. The few formats that no radiograph comes in (CMYK, several
+frames) are refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import stat
+import warnings
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+GreyImage: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+MAX_PIXELS = 50_000_000  # twice the largest radiography detectors (about 20 to 25 megapixels)
+MAX_FILE_BYTES = 128 * 1024**2  # MAX_PIXELS uncompressed 16-bit pixels and their header
+MAX_JPEG_SCANS = 32  # progressive encoders write about ten; each scan costs a pass over the whole picture
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_JPEG_START_OF_SCAN = b"\xff\xda"
+
+# Remarks on odd metadata are of no use to the reader of a radiograph, and `catch_warnings` is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message is one line, without the file's name and without patient data."""
+
+
+def read_image(path: Path) -> GreyImage:
+    """Read a radiograph from a file.
+
+    Returns:
+        `[H, W]` grey, as `decode_image`.
+    Raises:
+        ImageError: The file is absent, not a regular file, unreadable, empty, too large or no image; names the path.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        return decode_image(data)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # ImageError, or a path with a NUL
+        raise ImageError(f"{path}: {error}".replace("\0", "\\0")) from None
+
+
+def decode_image(data: bytes) -> GreyImage:
+    """Decode a PNG, JPEG or DICOM file to grey levels.
+
+    Colour becomes luminance, transparency is laid over black, and the orientation noted in EXIF is applied. Of an
+    animated PNG the first frame is taken. DICOM is presented as its header says (`bone_age.imaging.dicom`).
+
+    Returns:
+        `[H, W]`, uint8, or uint16 where the file holds more than 8 bits; larger is brighter.
+    Raises:
+        ImageError: The bytes are no such image, are damaged or truncated, or exceed `MAX_PIXELS`, `MAX_FILE_BYTES`.
+    """
+    kind = _recognise(data)
+    try:
+        if kind == "DICOM":
+            from bone_age.imaging.dicom import decode_dicom  # not needed, and not loaded, for PNG and JPEG
+
+            return decode_dicom(data)
+        return _decode_with_pillow(data, kind)
+    except ImageError:
+        raise
+    except OSError as error:
+        reason = "is truncated" if "truncated" in str(error) else "is damaged and cannot be decoded"
+        raise ImageError(f"{kind} {reason}") from None
+    except Exception:  # parsers of hostile bytes raise what they like: SyntaxError, struct.error, MemoryError, ...
+        raise ImageError(f"{kind} is damaged and cannot be decoded") from None
+
+
+def check_size(height_px: int, width_px: int) -> None:
+    """Refuse a picture before its pixels are decoded.
+
+    Raises:
+        ImageError: There are no pixels, or more than `MAX_PIXELS`.
+    """
+    if height_px < 1 or width_px < 1:
+        raise ImageError(f"image has no pixels ({width_px}x{height_px})")
+    if height_px * width_px > MAX_PIXELS:
+        raise ImageError(
+            f"image of {width_px}x{height_px} pixels exceeds the limit of {MAX_PIXELS // 10**6} megapixels"
+        )
+
+
+def _recognise(data: bytes) -> Literal["PNG", "JPEG", "DICOM"]:
+    if not data:
+        raise ImageError("file is empty")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"file exceeds the limit of {MAX_FILE_BYTES // 1024**2} MiB")
+    if data.startswith(_PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(_JPEG_SIGNATURE):
+        return "JPEG"
+    # DICOM without its 128-byte preamble starts with an element of group 0002 or 0008.
+    if data[128:132] == b"DICM" or (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00"):
+        return "DICOM"
+    raise ImageError("is not a PNG, JPEG or DICOM file")
+
+
+def _decode_with_pillow(data: bytes, kind: Literal["PNG", "JPEG"]) -> GreyImage:
+    if kind == "JPEG" and data.count(_JPEG_START_OF_SCAN) > MAX_JPEG_SCANS:
+        raise ImageError(f"JPEG has more than {MAX_JPEG_SCANS} scans")
+    # The plug-ins themselves, not Image.open: it warns about large pictures where we refuse them.
+    opener: type[ImageFile] = PngImageFile if kind == "PNG" else JpegImageFile
+    with opener(io.BytesIO(data)) as image:  # type: ignore[no-untyped-call]
+        check_size(image.height, image.width)
+        image.load()
+        with contextlib.suppress(Exception):  # EXIF that cannot be read turns nothing
+            ImageOps.exif_transpose(image, in_place=True)
+        return _to_grey(image)
+
+
+def _to_grey(image: Image.Image) -> GreyImage:
+    if image.mode.startswith("I"):  # 16-bit PNG; older Pillow widens it to 32 bits
+        return np.array(image).astype(np.uint16)
+    if image.mode == "CMYK":
+        raise ImageError("CMYK JPEG is not supported; save it in grey or RGB")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colours.size, (0, 0, 0, 255)), colours).convert("RGB")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    return np.array(image.convert("L"), dtype=np.uint8)

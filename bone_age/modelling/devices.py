@@ -1,0 +1,35 @@
+"""What depends on the Keras backend: repeatable kernels, several devices, quiet logs. The one place that names them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+
+def make_repeatable(seed: int) -> None:
+    """Seed Python, NumPy and the backend, and ask the backend for kernels that give the same sum each time."""
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def accelerators() -> list[str]:
+    """Names of the accelerators seen, empty on a machine with CPUs only."""
+    return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
+
+
+def across_devices() -> AbstractContextManager[object]:
+    """A scope in which a model is mirrored over all accelerators; does nothing with fewer than two."""
+    devices = accelerators()
+    if len(devices) < 2 or keras.backend.backend() != "tensorflow":
+        return nullcontext()
+    import tensorflow as tf
+
+    scope: AbstractContextManager[object] = tf.distribute.MirroredStrategy().scope()
+    return scope

@@ -1,0 +1,259 @@
+"""Training one planned architecture: repeatable, resumable after a kill, best epoch kept.
+
+The loop is Keras' own `fit`; this module adds what a run must not lose (state after each epoch) and what a reader of
+MLflow wants (figures per epoch). Early stopping lives with the checkpoint, because it has to survive a resume.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from bone_age.data.prepared import PreparedImages
+from bone_age.errors import BoneAgeError
+from bone_age.modelling.batches import Batches
+from bone_age.modelling.checkpoint import Checkpoint, History
+from bone_age.modelling.devices import accelerators, across_devices, make_repeatable
+from bone_age.modelling.export import export_onnx
+from bone_age.modelling.frozen_features import frozen_features
+from bone_age.modelling.network import Network, build_network, uses_sex
+from bone_age.modelling.trained import TrainedModel, TrainingRecord
+from bone_age.progress import bar
+from bone_age.settings import AugmentationSettings, Home, PlannedTraining, TrainingSettings, digest_of
+
+EpochListener = Callable[[int, dict[str, float]], None]
+FINISHED_KEPT_DAYS = 7
+
+
+def train(
+    plan: PlannedTraining, images: PreparedImages, home: Home, folder: Path, on_epoch: EpochListener, run_id: str
+) -> TrainedModel:
+    """Train one architecture and write it to `folder` (which exists and is empty).
+
+    Args:
+        plan: What to build and by which recipe.
+        images: The prepared images with their splits.
+        home: Keeps what has to outlive a kill: checkpoints and cached features.
+        folder: Takes `model.keras`, `model.onnx`, `preprocessing.json` and `training.json`.
+        on_epoch: Called after each epoch with its number (from 0) and figures; for a resumed training also for those
+            before the kill, so that the caller's record is whole.
+        run_id: The MLflow run of this attempt; earlier attempts are named in the result.
+    Raises:
+        BoneAgeError: The loss became infinite or NaN.
+    """
+    make_repeatable(plan.seed)
+    checkpoint = Checkpoint(home.checkpoints / training_key(plan, images))
+    _forget_finished(home.checkpoints, keep=checkpoint.folder)
+    history = checkpoint.history()
+    history.mlflow_run_ids.append(run_id)
+    checkpoint.save_history(history)
+    for epoch, figures in enumerate(history.epochs):
+        on_epoch(epoch, figures)
+    if plan.training.mixed_precision:
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with across_devices():
+            network = build_network(plan)
+            _compile(network.trained, plan.training, _steps_per_epoch(plan, images))
+        if not history.finished:
+            _fit(plan, network, images, home, checkpoint, history, on_epoch)
+        checkpoint.restore_best(network.trained)
+        return _write(plan, network, images, history, folder)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+        keras.backend.clear_session()
+        gc.collect()
+
+
+def training_key(plan: PlannedTraining, images: PreparedImages) -> str:
+    """Names a training by everything that decides its result, so that only the same training is resumed."""
+    weights = Path(plan.training.weights)
+    content = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else plan.training.weights
+    return digest_of({"plan": digest_of(plan), "images": images.digest, "weights": content})[:24]
+
+
+def _compile(model: keras.Model, recipe: TrainingSettings, steps_per_epoch: int) -> None:
+    total = recipe.epochs * steps_per_epoch
+    warmup = math.floor(recipe.warmup_share * total)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=recipe.learning_rate / 100 if warmup else recipe.learning_rate,
+        decay_steps=max(1, total - warmup),
+        warmup_target=recipe.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    model.compile(
+        optimizer=keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay),
+        loss=keras.losses.Huber(delta=recipe.huber_delta_months),
+        metrics=[keras.metrics.MeanAbsoluteError(name="mae")],
+        jit_compile=bool(accelerators()) and "auto",  # compiling for a CPU costs more than it saves in a short run
+    )
+
+
+def _steps_per_epoch(plan: PlannedTraining, images: PreparedImages) -> int:
+    return max(1, len(images.split("train")) // plan.training.batch_size)
+
+
+def _fit(
+    plan: PlannedTraining,
+    network: Network,
+    images: PreparedImages,
+    home: Home,
+    checkpoint: Checkpoint,
+    history: History,
+    on_epoch: EpochListener,
+) -> None:
+    recipe = plan.training
+    sources: list[Any] = [images.images]
+    augmentation = recipe.augmentation
+    if network.frozen is not None:
+        mirrors = augmentation is not None and augmentation.flip
+        sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
+    train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, len(history.epochs))
+    checkpoint.restore(network.trained, history)
+    keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, n_train=len(train_batches) * recipe.batch_size)
+    if history.epochs_since_best < recipe.early_stopping_epochs or not history.epochs:
+        network.trained.fit(
+            train_batches,
+            validation_data=_batches(plan, images, "validation", sources),
+            initial_epoch=len(history.epochs),
+            epochs=recipe.epochs,
+            verbose=0,
+            callbacks=[keeper],
+        )
+    history.finished = True
+    checkpoint.save_history(history)
+
+
+def _batches(
+    plan: PlannedTraining,
+    images: PreparedImages,
+    split: str,
+    sources: list[Any],
+    shuffle_seed: int | None = None,
+    augmentation: AugmentationSettings | None = None,
+    first_epoch: int = 0,
+) -> Batches:
+    table = images.split(split)
+    sex = (table["sex"] == "M").to_numpy(np.float32)[:, None] if uses_sex(plan.architecture) else None
+    return Batches(
+        sources,
+        table["array_row"].to_numpy(np.int64),
+        sex,
+        table["bone_age_months"].to_numpy(np.float32),
+        plan.training.batch_size,
+        shuffle_seed,
+        augmentation,
+        first_epoch,
+    )
+
+
+class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """After each epoch: figures, checkpoint, early stopping; between them a bar."""
+
+    def __init__(
+        self, plan: PlannedTraining, checkpoint: Checkpoint, history: History, on_epoch: EpochListener, n_train: int
+    ) -> None:
+        super().__init__()
+        self.plan, self.checkpoint, self.history, self.on_epoch, self.n_train = plan, checkpoint, history, on_epoch, n_train
+        self.progress = bar()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.progress.start()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.progress.stop()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+        title = f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}"
+        self.task = self.progress.add_task(title, total=self.params["steps"], note="")
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        note = f"MAE {logs['mae']:.1f}" if logs and batch % 4 == 0 else None
+        self.progress.update(self.task, advance=1, **({"note": note} if note else {}))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.trained_seconds = time.perf_counter() - self.started
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        figures = {
+            "train_loss": float(logs["loss"]),
+            "train_mae": float(logs["mae"]),
+            "validation_loss": float(logs["val_loss"]),
+            "validation_mae": float(logs["val_mae"]),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "images_per_second": self.n_train / self.trained_seconds,
+            "seconds": time.perf_counter() - self.started,
+        }
+        if not all(map(math.isfinite, figures.values())):
+            raise BoneAgeError(f"{self.plan.name}: epoch {epoch + 1} gave {figures}; lower training.learning_rate")
+        history = self.history
+        history.epochs.append(figures)
+        if figures["validation_mae"] < history.best_validation_mae:
+            history.best_validation_mae, history.best_epoch = figures["validation_mae"], epoch
+        self.checkpoint.save_epoch(self.model, history)
+        self.on_epoch(epoch, figures)
+        self.progress.remove_task(self.task)
+        best = ", the best so far" if history.best_epoch == epoch else ""
+        self.progress.console.print(
+            f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}: "
+            f"validation MAE {figures['validation_mae']:.1f} months{best} "
+            f"({figures['images_per_second']:.0f} images/s)",
+            highlight=False,
+        )
+        if history.epochs_since_best >= self.plan.training.early_stopping_epochs:
+            self.model.stop_training = True
+
+
+def _write(
+    plan: PlannedTraining, network: Network, images: PreparedImages, history: History, folder: Path
+) -> TrainedModel:
+    network.full.save(folder / "model.keras", include_optimizer=False)
+    export_onnx(network, folder / "model.onnx")
+    (folder / "preprocessing.json").write_text(plan.preprocessing.model_dump_json(indent=2))
+    record = TrainingRecord(
+        plan=plan,
+        epochs=history.epochs,
+        best_epoch=history.best_epoch,
+        parameters_total=network.full.count_params(),
+        parameters_trained=sum(math.prod(v.shape) for v in network.trained.trainable_variables),
+        images_digest=images.digest,
+        dataset_fingerprint=images.dataset_fingerprint,
+        backend=f"{keras.backend.backend()} (keras {keras.__version__})",
+        devices=accelerators() or ["cpu"],
+        mlflow_run_ids=history.mlflow_run_ids,
+        onnx_difference_months=_onnx_difference(network, images, plan, folder / "model.onnx"),
+    )
+    (folder / "training.json").write_text(record.model_dump_json(indent=2))
+    return TrainedModel.load(folder)
+
+
+def _onnx_difference(network: Network, images: PreparedImages, plan: PlannedTraining, onnx_path: Path) -> float:
+    """Largest difference in months between the Keras model and its ONNX file over up to 16 validation images."""
+    from bone_age.serving.onnx_network import OnnxNetwork
+
+    table = images.split("validation").head(16)
+    batch = np.stack([images.images[row] for row in table["array_row"]])
+    sex = (table["sex"] == "M").to_numpy(np.float32)[:, None]
+    keras_months = network.full.predict([batch, sex] if uses_sex(plan.architecture) else batch, verbose=0)
+    onnx_months = OnnxNetwork(onnx_path).run(batch, sex).bone_age_months
+    return float(np.abs(keras_months[:, 0] - onnx_months).max())
+
+
+def _forget_finished(checkpoints: Path, keep: Path) -> None:
+    """Drop the state of trainings that ended more than a week ago; their models live in the artifact store."""
+    for history_file in checkpoints.glob("*/history.json"):
+        old = time.time() - history_file.stat().st_mtime > FINISHED_KEPT_DAYS * 86400
+        if old and history_file.parent != keep and json.loads(history_file.read_text())["finished"]:
+            shutil.rmtree(history_file.parent, ignore_errors=True)

@@ -1,0 +1,78 @@
+"""Where code and environment come from: git commit, lock digest, versions. Recorded with every run and model version.
+
+In an image there is no git; the build passes `BONE_AGE_GIT_COMMIT` instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+PROJECT = PACKAGE.parent
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was running: commit and whether files differed from it, SHA-256 of the lock, versions."""
+
+    git_commit: str
+    git_dirty: str
+    lock_digest: str
+    python: str
+    platform: str
+    packages: dict[str, str]
+
+
+@cache
+def provenance() -> Provenance:
+    """Of this process; `unknown` where it cannot be told, never a guess."""
+    lock = PROJECT / "requirements.lock"
+    names = ("bone-age", "keras", "tensorflow", "onnxruntime", "numpy", "opencv-python-headless", "mlflow", "zenml")
+    return Provenance(
+        git_commit=_git("rev-parse", "HEAD") or os.environ.get("BONE_AGE_GIT_COMMIT", UNKNOWN),
+        git_dirty=_dirty(),
+        lock_digest=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else UNKNOWN,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: _version(name) for name in names},
+    )
+
+
+def code_digest(*parts: str) -> str:
+    """SHA-256 (hex) over source files of the package: of the named sub-packages or modules, in a fixed order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        place = PACKAGE / part
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
+            digest.update(file.relative_to(PACKAGE).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(PROJECT), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _dirty() -> str:
+    status = _git("status", "--porcelain")
+    return UNKNOWN if status is None else str(bool(status)).lower()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return UNKNOWN

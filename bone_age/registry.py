@@ -1,0 +1,110 @@
+"""Registered versions of `bone-age` and their aliases.
+
+A version appears last, when all its files are in the store: never by halves. Resolving a reference imports neither
+ZenML nor TensorFlow, so that `predict` starts quickly.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from bone_age.errors import ModelError
+from bone_age.mlflow_connection import connect, first_line, reopened
+
+REGISTERED_MODEL = "bone-age"
+CHAMPION, CHALLENGER = "champion", "challenger"
+BUNDLE = "bundle"
+
+
+def find_version(run_id: str) -> ModelVersion | None:
+    """The version registered from a nested run, if there is one."""
+    found = connect().search_model_versions(f"name = '{REGISTERED_MODEL}' and run_id = '{run_id}'")
+    return found[0] if found else None
+
+
+def register_bundle(folder: Path, run_id: str, tags: dict[str, str], description: str) -> int:
+    """Log a bundle as an MLflow model under its nested run and make it a version of `bone-age`. Returns its number.
+
+    A run that already has a version keeps it, so that a repeated step adds nothing.
+    """
+    existing = find_version(run_id)
+    if existing is not None:
+        return int(existing.version)
+    package = Path(__file__).resolve().parent
+    with reopened(run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "serving" / "pyfunc_model.py"),
+            artifacts={BUNDLE: str(folder)},
+            code_paths=[str(package)],
+            pip_requirements=_serving_requirements(),
+        )
+    client = mlflow.MlflowClient()
+    try:
+        client.create_registered_model(REGISTERED_MODEL, description="Bone age in months from a hand radiograph")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        REGISTERED_MODEL, info.model_uri, run_id, tags=tags, description=description, model_id=info.model_id
+    )
+    return int(version.version)
+
+
+def _serving_requirements() -> list[str]:
+    names = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pandas", "pillow", "pydantic",
+             "pydantic-settings", "pydicom", "python-gdcm", "pyyaml", "rich", "scipy")  # fmt: skip
+    return [f"{name}=={installed_version(name)}" for name in names]
+
+
+def version_by_alias(alias: str) -> ModelVersion | None:
+    """The version an alias points to; None where there is none."""
+    try:
+        return connect().get_model_version_by_alias(REGISTERED_MODEL, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def set_alias(alias: str, version: int) -> None:
+    """Point an alias at a version."""
+    connect().set_registered_model_alias(REGISTERED_MODEL, alias, str(version))
+
+
+def set_version_tag(version: int, key: str, value: str) -> None:
+    connect().set_model_version_tag(REGISTERED_MODEL, str(version), key, value)
+
+
+def resolve(reference: str) -> tuple[str, Path]:
+    """A `models:/bone-age/7` or `models:/bone-age@champion` as its exact name and the folder of its bundle.
+
+    Raises:
+        ModelError: There is no such version, or its files are gone.
+    """
+    client = connect()
+    name, _, rest = reference.removeprefix("models:/").partition("@" if "@" in reference else "/")
+    try:
+        if "@" in reference:
+            version = client.get_model_version_by_alias(name, rest)
+        else:
+            version = client.get_model_version(name, rest)
+    except MlflowException as error:
+        raise ModelError(f"{reference}: {first_line(error)}") from None
+    exact = f"models:/{version.name}/{version.version}"
+    return exact, _download(version)
+
+
+def _download(version: ModelVersion) -> Path:
+    """The bundle's folder: in place where the store is local, else fetched once into a temporary folder."""
+    uri = f"models:/{version.name}/{version.version}"
+    try:
+        local = mlflow.artifacts.download_artifacts(artifact_uri=uri)
+    except Exception as error:  # each artifact store has its own errors
+        raise ModelError(f"{uri}: its files cannot be read: {first_line(error)}") from None
+    return Path(local) / "artifacts" / BUNDLE

@@ -1,0 +1,62 @@
+"""The exported network: arrays in, arrays out, through ONNX Runtime alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from bone_age.errors import ModelError
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What one batch of N images gave: months [N], pooled features [N, C], attention [N, h, w] in months."""
+
+    bone_age_months: Floats
+    pooled_features: Floats
+    attention: Floats
+
+
+class OnnxNetwork:
+    """One `model.onnx`, ready to run.
+
+    Raises:
+        ModelError: The file is absent or is no usable graph.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common type
+            raise ModelError(f"{path}: cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+        inputs = {value.name: value.shape for value in self._session.get_inputs()}
+        self.uses_sex = "sex" in inputs
+        self.image_size_px = int(inputs["image"][1])
+
+    def run(self, images: npt.NDArray[np.uint8], sex: Floats) -> NetworkOutput:
+        """Run a batch: `images` uint8 [N, S, S], `sex` float32 [N, 1] (male 1, female 0; unused by `single` models)."""
+        feed: dict[str, Any] = {"image": np.ascontiguousarray(images)}
+        if self.uses_sex:
+            feed["sex"] = sex
+        names = ["bone_age_months", "pooled_features", "attention"]
+        months, pooled, attention = self._session.run(names, feed)
+        return NetworkOutput(months[:, 0], pooled, attention)
+
+    def predict_months(self, images: npt.NDArray[np.uint8], sex: Floats, batch_size: int = 32) -> Floats:
+        """Bone ages [N] of many images, read a batch at a time."""
+        parts = [
+            self.run(np.asarray(images[start : start + batch_size]), sex[start : start + batch_size]).bone_age_months
+            for start in range(0, len(images), batch_size)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -1,0 +1,233 @@
+"""Every MLflow name and call that more than one place needs.
+
+One parent run a pipeline run, found by its ZenML run id, so that no step has to hand it on and steps on several machines
+agree; one nested run an architecture. A registry version appears last, when all its files are there: never by halves.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from bone_age.data.expectations import DataValidation
+from bone_age.data.manifest import SPLITS, Dataset
+from bone_age.data.prepared import PreparedImages
+from bone_age.data.splits import SplitBalance
+from bone_age.evaluation.evaluated import EvaluatedModel
+from bone_age.mlflow_connection import connect, experiment_id
+from bone_age.modelling.trained import TrainedModel
+from bone_age.provenance import provenance
+from bone_age.settings import PlannedTraining, TrainingConfig, digest_of
+
+PARENT, NESTED = "pipeline", "architecture"
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """The ZenML run that a step belongs to."""
+
+    zenml_run_id: str
+    name: str
+
+
+def find_parent(zenml_run_id: str) -> Run | None:
+    """The pipeline run's parent run; where two steps raced to make it, all agree on the oldest."""
+    runs = connect().search_runs(
+        [experiment_id()], f"tags.zenml_run_id = '{zenml_run_id}' and tags.kind = '{PARENT}'", order_by=["start_time ASC"]
+    )
+    return min(runs, key=lambda run: (run.info.start_time, run.info.run_id)) if runs else None
+
+
+@contextmanager
+def parent_run(pipeline: PipelineRun) -> Iterator[str]:
+    """Make the pipeline run's parent run current; creates it on first use. Yields its id."""
+    client = connect()
+    run = find_parent(pipeline.zenml_run_id)
+    if run is None:
+        client.create_run(experiment_id(), run_name=pipeline.name, tags=_run_tags(pipeline, PARENT))
+        run = find_parent(pipeline.zenml_run_id)
+        assert run is not None
+    with _current(run.info.run_id, end=False):
+        yield run.info.run_id
+
+
+@contextmanager
+def architecture_run(pipeline: PipelineRun, name: str) -> Iterator[str]:
+    """A nested run for one architecture, marked FAILED or KILLED when it did not end well. Yields its id."""
+    with parent_run(pipeline) as parent:
+        tags = _run_tags(pipeline, NESTED) | {"mlflow.parentRunId": parent, "architecture": name}
+        run = mlflow.MlflowClient().create_run(experiment_id(), run_name=name, tags=tags)
+    with _current(run.info.run_id, end=True):
+        yield run.info.run_id
+
+
+@contextmanager
+def _current(run_id: str, end: bool) -> Iterator[None]:
+    client = mlflow.MlflowClient()
+    mlflow.start_run(run_id=run_id)
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        mlflow.end_run()
+        ended = end or status != "FINISHED"
+        client.set_terminated(run_id, status) if ended else client.update_run(run_id, "RUNNING")
+
+
+def _run_tags(pipeline: PipelineRun, kind: str) -> dict[str, str]:
+    known = provenance()
+    return {
+        "kind": kind,
+        "zenml_run_id": pipeline.zenml_run_id,
+        "zenml_run_name": pipeline.name,
+        "git_commit": known.git_commit,
+        "git_dirty": known.git_dirty,
+        "lock_digest": known.lock_digest,
+    }
+
+
+def close_parent(zenml_run_id: str, status: str) -> None:
+    """Give the parent run its final status, and every run below it that a kill left open."""
+    parent = find_parent(zenml_run_id)
+    if parent is None:
+        return
+    client = mlflow.MlflowClient()
+    children = client.search_runs([experiment_id()], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    for run in children:
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
+    client.set_terminated(parent.info.run_id, status)
+
+
+def mark_killed(run_ids: list[str]) -> None:
+    """Earlier attempts of a resumed training: whatever still says RUNNING was killed."""
+    client = connect()
+    for run_id in run_ids:
+        try:
+            if client.get_run(run_id).info.status == "RUNNING":
+                client.set_terminated(run_id, "KILLED")
+        except MlflowException:
+            continue  # deleted since
+
+
+class SavesItself(Protocol):
+    """An artifact that writes its files into a folder."""
+
+    def save(self, folder: Path) -> None: ...
+
+
+def log_saved(artifact: SavesItself, path: str) -> None:
+    """Everything an artifact saves, as artifacts of the current run."""
+    with tempfile.TemporaryDirectory() as folder:
+        artifact.save(Path(folder))
+        mlflow.log_artifacts(folder, path)
+
+
+def log_dataset(dataset: Dataset) -> None:
+    """Manifest and fingerprint of a data set, before validation, with the current run."""
+    mlflow.set_tags(
+        {"dataset_name": dataset.name, "dataset_fingerprint": dataset.fingerprint, "synthetic": str(dataset.synthetic)}
+    )
+    mlflow.log_metric("dataset_rows", len(dataset))
+    log_saved(dataset, "dataset")
+
+
+def log_validation(validation: DataValidation) -> None:
+    """The verdict, the Great Expectations result and its data docs."""
+    mlflow.set_tag("data_validation", "passed" if validation.passed else "failed")
+    mlflow.log_metrics({"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)})
+    log_saved(validation, "data_validation")
+
+
+def log_splits(dataset: Dataset, balance: SplitBalance) -> None:
+    """Which row went where, and how the splits are balanced; the rows are also the run's MLflow inputs."""
+    for split in SPLITS:
+        log_input(dataset.split(split), dataset.name, dataset.fingerprint, split)
+        mlflow.log_metric(f"{split}_rows", len(dataset.split(split)))
+    mlflow.log_text(balance.table.to_csv(index=False), "splits/balance.csv")
+    mlflow.log_text(dataset.table.to_csv(index=False), "splits/manifest.csv")
+    mlflow.log_dict({"warnings": list(balance.warnings)}, "splits/warnings.json")
+
+
+def log_preparation(images: PreparedImages) -> None:
+    """Preprocessing settings, and the quarantined images by name."""
+    name = f"preprocessing/{images.preprocessing.image_size_px}px-{images.preprocessing.digest[:8]}"
+    mlflow.log_dict(images.preprocessing.model_dump(mode="json"), f"{name}/preprocessing.json")
+    mlflow.log_text(images.quarantined.to_csv(index=False), f"{name}/quarantine.csv")
+    mlflow.log_metric("quarantined_images", len(images.quarantined))
+
+
+def log_plan(plan: PlannedTraining, images: PreparedImages) -> None:
+    """Parameters, environment and inputs of one training, logged before it starts."""
+    log_params(plan.model_dump(mode="json"))
+    mlflow.log_dict(asdict(provenance()), "environment.json")
+    for split in ("train", "validation"):
+        log_input(images.split(split), images.dataset_name, images.dataset_fingerprint, split)
+
+
+def log_epoch(epoch: int, figures: dict[str, float]) -> None:
+    """One epoch's figures of the current run, counted from 0."""
+    mlflow.log_metrics(figures, step=epoch)
+
+
+def log_training(model: TrainedModel) -> None:
+    """What a finished training adds: its record, counts, and the earlier attempts that it resumed."""
+    record = model.record
+    mlflow.log_metrics(
+        {
+            "parameters_total": record.parameters_total,
+            "parameters_trained": record.parameters_trained,
+            "best_epoch": record.best_epoch,
+            "seconds_per_epoch": record.seconds_per_epoch,
+            "onnx_difference_months": record.onnx_difference_months,
+        }
+    )
+    mlflow.log_artifact(str(model.folder / "training.json"))
+    if record.mlflow_run_ids[:-1]:
+        mlflow.set_tag("resumed_from", ",".join(record.mlflow_run_ids[:-1]))
+        mark_killed(record.mlflow_run_ids[:-1])
+
+
+def log_evaluated(evaluated: EvaluatedModel) -> None:
+    """Figures `<split>_<metric>` with bounds and subgroups, predictions, plots and the interval calibration."""
+    mlflow.log_metrics(evaluated.flat_metrics())
+    log_saved(evaluated, "evaluation")
+
+
+def log_config(config: TrainingConfig, policy_digest: str) -> None:
+    """The whole configuration of a pipeline run, as parameters and as a file."""
+    log_params({k: v for k, v in config.model_dump(mode="json").items() if k != "architectures"})
+    mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+    mlflow.set_tags({"config_digest": digest_of(config), "policy_digest": policy_digest})
+
+
+def log_params(params: dict[str, Any]) -> None:
+    """Nested settings as flat parameters of the current run, `training.epochs` and the like."""
+    mlflow.log_params({key: str(value)[:500] for key, value in _flat(params).items()})
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) and item else {f"{prefix}{key}": item}
+    return flat
+
+
+def log_input(table: pd.DataFrame, name: str, fingerprint: str, context: str) -> None:
+    """The rows a run used as an MLflow input, named by the data set's fingerprint (MLflow keeps 36 characters of it)."""
+    columns = ["image_id", "sha256", "sex", "bone_age_months", "patient_id", "split"]
+    data = mlflow.data.from_pandas(table[columns].astype({"bone_age_months": float}), name=name, digest=fingerprint[:36])
+    mlflow.log_input(data, context=context, tags={"dataset_fingerprint": fingerprint})

@@ -1,0 +1,1 @@
+"""One pipeline a file, each reads as the picture in the documentation."""

@@ -1,0 +1,1 @@
+"""One thin step a file: artifacts in, a call into bone_age, artifacts out."""

@@ -1,0 +1,22 @@
+from typing import Annotated
+
+from zenml import step
+
+from bone_age import tracking
+from bone_age.data.expectations import DataValidation
+from bone_age.data.manifest import Dataset
+from bone_age.data.splits import assign_splits, split_balance
+from bone_age.settings import SplitSettings
+from steps.caching import INGEST
+from steps.context import current_run
+
+
+@step(cache_policy=INGEST)
+def split_dataset(
+    dataset: Dataset, validation: DataValidation, split: SplitSettings
+) -> Annotated[Dataset, "splits"]:
+    """Give every patient to train, validation or test, and report the balance over sex and age."""
+    assigned = assign_splits(dataset, split)
+    with tracking.parent_run(current_run()):
+        tracking.log_splits(assigned, split_balance(assigned, split.warn_band_below))
+    return assigned

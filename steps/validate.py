@@ -1,0 +1,23 @@
+from typing import Annotated
+
+from zenml import step
+
+from bone_age import tracking
+from bone_age.data.expectations import DataValidation, validate_dataset
+from bone_age.data.manifest import Dataset
+from bone_age.data.splits import assign_splits
+from bone_age.settings import SplitSettings, ValidationBounds
+from steps.caching import VALIDATE
+from steps.context import current_run
+
+
+@step(cache_policy=VALIDATE)
+def validate_data(
+    dataset: Dataset, bounds: ValidationBounds, split: SplitSettings
+) -> Annotated[DataValidation, "data_validation"]:
+    """Judge labels, images and leakage between the splits to come; errors stop the pipeline, the result stays in MLflow."""
+    validation = validate_dataset(assign_splits(dataset, split), bounds)
+    with tracking.parent_run(current_run()):
+        tracking.log_validation(validation)
+        validation.raise_on_errors()
+    return validation
