@@ -19,6 +19,7 @@ from PIL import Image
 from bone_age.data.manifest import Dataset
 from bone_age.data.threads import map_in_threads
 from bone_age.imaging import ImageError, read_image
+from bone_age.imaging.decode import GreyImage
 
 _HASH_SIDE = 16  # 16 x 16 bits
 _LONGEST_HASHED_SIDE_PX = 512
@@ -69,17 +70,19 @@ def _facts_of(dataset: Dataset, relative: str) -> ImageFacts:
     )
 
 
-def _shrunk(image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+def _shrunk(image: GreyImage) -> GreyImage:
     share = _LONGEST_HASHED_SIDE_PX / max(image.shape)
     if share >= 1:
         return image
     height, width = (max(1, round(side * share)) for side in image.shape)
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=image.dtype)
+    shrunk: GreyImage = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return shrunk
 
 
-def _eight_bit(image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+def _eight_bit(image: GreyImage) -> npt.NDArray[np.uint8]:
     """0 to 255; 16-bit files often use 10 or 12 bits, so the scale is the smallest bit depth that holds the maximum."""
     if image.dtype == np.uint8:
         return image.astype(np.uint8, copy=False)
     bits = max(10, int(image.max()).bit_length())
-    return (image.astype(np.float32) * (255 / (2**bits - 1))).round().astype(np.uint8)
+    scaled: npt.NDArray[np.uint8] = (image.astype(np.float32) * (255 / (2**bits - 1))).round().astype(np.uint8)
+    return scaled

@@ -213,7 +213,7 @@ def _labelled_row(record: Record, layout: Layout) -> LabelledRow:
     if not field("image"):
         raise InputError(f"{record.where}: {layout.columns['image']} is empty")
     chronological = field("chronological_age_months")
-    if chronological and not 0 <= _number(chronological):
+    if chronological and not _number(chronological) >= 0:
         raise InputError(f"{record.where}: chronological_age_months is {chronological!r}, expected months or nothing")
     return LabelledRow(
         source_row=record.where,

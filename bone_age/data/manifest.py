@@ -20,6 +20,7 @@ from bone_age.errors import InputError
 Sex = Literal["M", "F"]
 SPLITS = ("train", "validation", "test")
 MANIFEST_COLUMNS = ("image_id", "path", "sha256", "sex", "bone_age_months", "patient_id", "split")
+_NUMERIC_COLUMNS = ("bone_age_months", "chronological_age_months")
 MAX_BONE_AGE_MONTHS = 240.0
 AGE_BAND_EDGES_MONTHS = (0, 60, 120, 168, 240)
 
@@ -56,9 +57,10 @@ class Dataset:
     Attributes:
         name: Shown in reports: the folder's name, or `synthetic`.
         root: Folder that `table.path` is relative to.
-        table: `MANIFEST_COLUMNS` plus `source_row` (file and line of the label, for messages). `sex` holds the raw
-            text where it was neither M nor F, `bone_age_months` is NaN where it was no number, `sha256` is empty
-            where the file is absent or unreadable, `split` is empty where the data does not name one.
+        table: `MANIFEST_COLUMNS` plus `source_row` (file and line of the label, for messages), `raw_bone_age` (its
+            text) and, where the data gives it, `chronological_age_months`. `sex` holds the raw text where it was
+            neither M nor F, `bone_age_months` is NaN where it was no number, `sha256` is empty where the file is
+            absent or unreadable, `split` is empty where the data does not name one.
         synthetic: Whether the images were rendered by this project; reports say so.
     """
 
@@ -84,15 +86,27 @@ class Dataset:
         return self.table[self.table["split"] == name]
 
     def save(self, folder: Path) -> None:
-        self.table.to_csv(folder / "manifest.csv", index=False)
-        facts = {"name": self.name, "root": str(self.root), "synthetic": self.synthetic, "n": len(self)}
-        (folder / "dataset.json").write_text(json.dumps(facts | {"fingerprint": self.fingerprint}, indent=2))
+        self.table.to_csv(folder / "manifest.csv", index=False, encoding="utf-8")
+        facts = {
+            "name": self.name,
+            "root": str(self.root),
+            "synthetic": self.synthetic,
+            "n": len(self),
+            "fingerprint": self.fingerprint,
+        }
+        (folder / "dataset.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        facts = json.loads((folder / "dataset.json").read_text())
-        text = dict.fromkeys(set(MANIFEST_COLUMNS) - {"bone_age_months"} | {"source_row"}, str)
-        table = pd.read_csv(folder / "manifest.csv", dtype=text, keep_default_na=False, na_values={"bone_age_months": ""})
+        facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        text = dict.fromkeys({*MANIFEST_COLUMNS, "source_row", "raw_bone_age"} - set(_NUMERIC_COLUMNS), str)
+        table = pd.read_csv(
+            folder / "manifest.csv",
+            dtype=text | dict.fromkeys(_NUMERIC_COLUMNS, float),
+            keep_default_na=False,
+            na_values=dict.fromkeys(_NUMERIC_COLUMNS, ""),
+            float_precision="round_trip",
+        )
         return cls(facts["name"], Path(facts["root"]), table, facts["synthetic"])
 
 
@@ -104,13 +118,17 @@ def require_labels(dataset: Dataset) -> None:
     Raises:
         InputError: Names file, row and value.
     """
-    duplicated = dataset.table["image_id"].duplicated()
-    for row, is_duplicate in zip(dataset.table.itertuples(index=False), duplicated, strict=True):
-        if row.sex not in ("M", "F"):
-            raise InputError(f"{row.source_row}: sex is '{row.sex}', expected M or F")
-        if not 0 <= float(row.bone_age_months) <= MAX_BONE_AGE_MONTHS:
-            raise InputError(f"{row.source_row}: bone age is {row.bone_age_months} months, expected 0 to 240")
-        if is_duplicate:
-            raise InputError(f"{row.source_row}: image id '{row.image_id}' appears more than once")
-        if not row.sha256:
-            raise InputError(f"{row.source_row}: image {dataset.path_of(row.path)} is absent or cannot be read")
+    table = dataset.table
+    raw_age = table["raw_bone_age"] if "raw_bone_age" in table else table["bone_age_months"].map("{:g}".format)
+    sex_is_known = table["sex"].isin(["M", "F"])
+    age_is_known = table["bone_age_months"].between(0, MAX_BONE_AGE_MONTHS)
+    refusals = [
+        (~sex_is_known, "sex is " + table["sex"].map(repr) + ", expected M or F"),
+        (~age_is_known, "bone age is " + raw_age.map(repr) + " months, expected 0 to 240"),
+        (table["image_id"].duplicated(), "image id " + table["image_id"].map(repr) + " appears more than once"),
+        (table["sha256"] == "", "image " + table["path"].map(repr) + " is absent or cannot be read"),
+    ]
+    first = {int(refused.argmax()): reason for refused, reason in reversed(refusals) if refused.any()}
+    if first:
+        row = min(first)
+        raise InputError(f"{table['source_row'].iloc[row]}: {first[row].iloc[row]}")

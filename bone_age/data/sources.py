@@ -160,7 +160,7 @@ def _the_one(root: Path, parts: list[_Part]) -> _Part:
     chosen = named or labelled or parts
     if len(chosen) > 1:
         names = " and ".join(part.file.path.name for part in chosen)
-        raise InputError(f"{root}: {names} are both {chosen[0].layout.title}; keep one, or name the data in manifest.csv")
+        raise InputError(f"{root}: {names} are both {chosen[0].layout.title}; keep one, or write a manifest.csv")
     return chosen[0]
 
 

@@ -33,7 +33,7 @@ class SexMeanBaseline:
         """
         labels, is_of = np.asarray(bone_ages_months, dtype=np.float64), np.asarray(sexes)
         if not len(labels) or len(labels) != len(is_of) or not np.isfinite(labels).all():
-            raise InputError(f"the baseline needs a sex and a finite bone age a row, got {len(is_of)} and {len(labels)}")
+            raise InputError(f"the baseline needs a sex and a finite bone age for each of {len(is_of)} training rows")
         return cls({str(sex): float(labels[is_of == sex].mean()) for sex in sorted(set(sexes))})
 
     def predict(self, sexes: Sequence[Sex]) -> FloatArray:

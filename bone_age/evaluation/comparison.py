@@ -7,16 +7,20 @@ winner's test figure too good.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 
 from bone_age.errors import InputError
 from bone_age.evaluation.bootstrap import Estimate, paired_mae_difference
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet
+from bone_age.evaluation.whole_file import write_whole
+from bone_age.governance.promotion import Decision
 from bone_age.settings import EvaluationSettings
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")  # names become folders of the report
@@ -30,7 +34,8 @@ class ModelSummary:
         name: The training's name; that of the architecture, unless it is an ablation.
         test, validation: Evaluations on the two splits.
         history: `plots.HISTORY_COLUMNS`, one row an epoch.
-        best_epoch: The epoch whose weights were kept, the first being 1.
+        best_epoch: The epoch whose weights were kept, counted from 0.
+        inference_ms_per_image: One image alone, through the network only.
         weights: What the backbone started from: `none`, `imagenet` or a path.
         is_ablation: Trained to answer a question; never the best and never registered.
     """
@@ -42,7 +47,6 @@ class ModelSummary:
     validation: Evaluation
     history: pd.DataFrame
     best_epoch: int
-    epochs_run: int
     seconds_per_epoch: float
     inference_ms_per_image: float
     parameters_total: int
@@ -55,6 +59,14 @@ class ModelSummary:
     def __post_init__(self) -> None:
         if not _SAFE_NAME.fullmatch(self.name):
             raise InputError(f"model name '{self.name}' is not made of letters, digits, '_', '-' and '.'")
+
+    def facts(self) -> dict[str, Any]:
+        """What is neither an evaluation nor the history, as plain JSON."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("test", "validation", "history")
+        }
 
 
 @dataclass(frozen=True)
@@ -71,25 +83,6 @@ class DatasetFacts:
     synthetic: bool
     n_by_split: Mapping[str, int]
     validation_warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition of promotion; `figure` is None where it was missing, which never passes."""
-
-    name: str
-    figure: float | None
-    bound: str
-    passed: bool
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What became of the candidate, in one sentence, and the gates that decided it."""
-
-    promoted: bool
-    text: str
-    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +143,66 @@ class Comparison:
 
     def decided(self, decision: Decision) -> Comparison:
         return replace(self, decision=decision)
+
+    def save(self, folder: Path) -> None:
+        """Write everything, plots left aside: `comparison.json`, and a folder for each evaluation.
+
+        Raises:
+            InputError: The folder cannot be written.
+        """
+        self.baseline.save_tables(folder / "baseline")
+        for model in self.models:
+            home = folder / "models" / model.name
+            model.test.save_tables(home / "test")
+            model.validation.save_tables(home / "validation")
+            write_whole(home / "history.csv", model.history.to_csv(index=False).encode())
+        document = {
+            "run_name": self.run_name,
+            "dataset": asdict(self.dataset),
+            "models": [model.facts() for model in self.models],
+            "against_baseline": {name: asdict(difference) for name, difference in self.against_baseline.items()},
+            "ablations": [asdict(ablation) for ablation in self.ablations],
+            "config_yaml": self.config_yaml,
+            "decision": self.decision.model_dump(mode="json") if self.decision else None,
+        }
+        write_whole(folder / "comparison.json", json.dumps(document, indent=2).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Comparison:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: A file is absent or is not what `save` writes.
+        """
+        try:
+            document = json.loads((folder / "comparison.json").read_bytes())
+            dataset = document["dataset"]
+            return cls(
+                run_name=document["run_name"],
+                dataset=DatasetFacts(**dataset | {"validation_warnings": tuple(dataset["validation_warnings"])}),
+                models=tuple(_load_model(facts, folder / "models") for facts in document["models"]),
+                baseline=Evaluation.load(folder / "baseline"),
+                against_baseline={name: Estimate(**found) for name, found in document["against_baseline"].items()},
+                ablations=tuple(
+                    Ablation(found["changed"], found["base"], Estimate(**found["difference"]))
+                    for found in document["ablations"]
+                ),
+                config_yaml=document["config_yaml"],
+                decision=Decision(**document["decision"]) if document["decision"] else None,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"{folder}: no comparison: {cause}") from None
+
+
+def _load_model(facts: dict[str, Any], models: Path) -> ModelSummary:
+    home = models / facts["name"]
+    return ModelSummary(
+        test=Evaluation.load(home / "test"),
+        validation=Evaluation.load(home / "validation"),
+        history=pd.read_csv(home / "history.csv", float_precision="round_trip"),
+        **facts,
+    )
 
 
 def compare(

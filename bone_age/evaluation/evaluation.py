@@ -20,7 +20,7 @@ from bone_age.evaluation import plots
 from bone_age.evaluation.bootstrap import Estimate
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.evaluation.metrics import Metrics, ScoredRows, measure
-from bone_age.evaluation.subgroups import Subgroup, subgroup_name
+from bone_age.evaluation.subgroups import Subgroup, subgroup_name, subgroup_names
 from bone_age.evaluation.whole_file import write_whole
 from bone_age.settings import EvaluationSettings
 
@@ -100,14 +100,10 @@ class Evaluation:
             "subgroups": {group.name: _group_to_json(group) for group in self.subgroups},
         }
 
-    def plots(self) -> dict[str, bytes]:
-        """PNGs by file name."""
-        return {name: plots.to_png(draw(self)) for name, draw in plots.OF_AN_EVALUATION.items()}
-
     def save(self, folder: Path) -> None:
         """Write what `save_tables` does, and `plots/*.png`, which take another 2 s."""
-        for name, png in self.plots().items():
-            write_whole(folder / "plots" / name, png)
+        for name, draw in plots.OF_AN_EVALUATION.items():
+            write_whole(folder / "plots" / name, plots.to_png(draw(self)))
         self.save_tables(folder)
 
     def save_tables(self, folder: Path) -> None:
@@ -141,7 +137,8 @@ class Evaluation:
                 seed=document["seed"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder}: no evaluation: {type(error).__name__}: {' '.join(str(error).split())}") from None
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"{folder}: no evaluation: {cause}") from None
 
 
 def evaluate_predictions(
@@ -180,7 +177,7 @@ def evaluate_predictions(
         predicted_months=predictions["predicted_months"].to_numpy(),
         lower_months=predictions["lower_months"].to_numpy(),
         upper_months=predictions["upper_months"].to_numpy(),
-        subgroups=[subgroup_name(row.sex, row.bone_age_months) for row in predictions.itertuples()],
+        subgroups=subgroup_names(predictions["sex"].tolist(), predictions["bone_age_months"].tolist()),
         patient_ids=table["patient_id"].fillna("").astype(str).tolist() if "patient_id" in table.columns else None,
     )
     metrics, subgroups = measure(rows, calibration.coverage, settings.bootstrap_replicates, seed)
@@ -193,13 +190,13 @@ def _refuse_unusable(predictions: pd.DataFrame, model: str) -> None:
     duplicated = predictions["image_id"].duplicated()
     if duplicated.any():
         raise InputError(f"{model}: image '{predictions['image_id'][duplicated].iloc[0]}' is predicted more than once")
-    for row in predictions.itertuples():
-        if not np.isfinite(row.predicted_months):
-            raise InputError(f"{model}: image '{row.image_id}': predicted {row.predicted_months}, not a finite number")
+    for image, sex, label, predicted in zip(*(predictions[name].tolist() for name in predictions), strict=True):
+        if not np.isfinite(predicted):
+            raise InputError(f"{model}: image '{image}': predicted {predicted}, not a finite number")
         try:
-            subgroup_name(row.sex, row.bone_age_months)
+            subgroup_name(sex, label)
         except (InputError, ValueError) as error:
-            raise InputError(f"{model}: image '{row.image_id}': {error}") from None
+            raise InputError(f"{model}: image '{image}': {error}") from None
 
 
 def predictions_csv(predictions: pd.DataFrame) -> bytes:

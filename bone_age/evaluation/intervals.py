@@ -14,6 +14,7 @@ Conditional validity of inductive conformal predictors, ACML 2012. Imports numpy
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -23,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bone_age.errors import InputError, ModelError
 
-BAND_STARTS_MONTHS = (0.0, 60.0, 120.0, 168.0)  # the bands of `manifest.AGE_BAND_EDGES_MONTHS`, which would bring pandas
+# The bands of `manifest.AGE_BAND_EDGES_MONTHS`; importing that would bring pandas.
+BAND_STARTS_MONTHS = (0.0, 60.0, 120.0, 168.0)
 MIN_ROWS_FOR_BAND = 100
 
 Months = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -66,7 +68,7 @@ class IntervalCalibration(BaseModel):
     @model_validator(mode="after")
     def _bands_ascend_from_zero(self) -> Self:
         starts = [band.from_months for band in self.bands]
-        if starts[0] != 0 or any(after <= before for before, after in zip(starts, starts[1:], strict=False)):
+        if starts[0] != 0 or any(after <= before for before, after in pairwise(starts)):
             raise ValueError(f"bands must ascend from 0 months, start at {starts}")
         return self
 
@@ -85,7 +87,9 @@ class IntervalCalibration(BaseModel):
         errors = np.abs(predicted - true)
         if not np.isfinite(errors).all():
             row = int(np.argmin(np.isfinite(errors)))
-            raise InputError(f"interval calibration: row {row} is not finite ({true[row]} true, {predicted[row]} predicted)")
+            raise InputError(
+                f"interval calibration: row {row}: {true[row]} true, {predicted[row]} predicted: not finite"
+            )
         needed = _rows_needed(coverage)
         if len(errors) < needed:
             raise InputError(
@@ -103,9 +107,7 @@ class IntervalCalibration(BaseModel):
             )
         return cls(coverage=coverage, n_calibration=len(errors), half_width_months=pooled, bands=tuple(bands))
 
-    def interval(
-        self, predicted_months: npt.ArrayLike
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def interval(self, predicted_months: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Lower and upper bound, months, in the shape of the predictions; neither is below 0.
 
         Raises:

@@ -103,7 +103,7 @@ class ScoredRows:
                 raise InputError(f"{what} months have shape {values.shape}, expected one value for each of {n} images")
             if not np.isfinite(values).all():
                 row = int(np.argmin(np.isfinite(values)))
-                raise InputError(f"image '{self.image_ids[row]}': {what} bone age is {values[row]}, not a finite number")
+                raise InputError(f"image '{self.image_ids[row]}': {what} months are {values[row]}, not a finite number")
 
 
 def measure(

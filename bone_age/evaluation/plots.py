@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, SKY, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#222222", "#777777"
 SEXES = (("M", "boys", BLUE, "o"), ("F", "girls", ORANGE, "^"))
-HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "mae", "val_mae", "learning_rate")
+HISTORY_COLUMNS = ("train_loss", "validation_loss", "train_mae", "validation_mae", "learning_rate")
 DPI = 110
 AGE_BIN_MONTHS = 24
 MIN_ROWS_FOR_RIBBON = 5
@@ -37,10 +38,12 @@ MIN_ROWS_FOR_RIBBON = 5
 
 def to_png(figure: Figure) -> bytes:
     """PNG of at most 256 colours: a third of the size, and the same bytes for the same figure."""
-    drawn, palette = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(palette, format="png", optimize=True)
-    return palette.getvalue()
+    canvas: Any = FigureCanvasAgg(figure)  # typed by no stub
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
+    pixels.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def predicted_against_true(evaluation: Evaluation) -> Figure:
@@ -109,7 +112,7 @@ def error_by_age(evaluation: Evaluation) -> Figure:
     dense = [(start + AGE_BIN_MONTHS / 2, values) for start, values in bins if len(values) >= MIN_ROWS_FOR_RIBBON]
     middles = [middle for middle, _ in dense]
     low, median, high = (np.array([values.quantile(q) for _, values in dense]) for q in (0.1, 0.5, 0.9))
-    style = {"s": 12, "color": GREY, "alpha": _fading(len(table)), "linewidths": 0}
+    style: dict[str, Any] = {"s": 12, "color": GREY, "alpha": _fading(len(table)), "linewidths": 0}
     ax.scatter(table["bone_age_months"], error, label="one radiograph", **style)
     ax.fill_between(middles, low, high, color=SKY, alpha=0.4, linewidth=0, label="10th to 90th percentile")
     ax.plot(middles, median, color=BLUE, linewidth=2, marker="o", markersize=5, label="median")
@@ -196,23 +199,23 @@ def loss_curves(history: pd.DataFrame, best_epoch: int, model: str, caption: str
     """Loss, MAE and learning rate by epoch.
 
     Args:
-        history: `HISTORY_COLUMNS`, one row an epoch, the first being 1; MAE in months.
-        best_epoch: The epoch whose weights were kept.
-        caption: Data set and number of radiographs, as in `rsna, train n = 8,120, validation n = 1,742`.
+        history: `HISTORY_COLUMNS`, one row an epoch; MAE in months.
+        best_epoch: The epoch whose weights were kept, counted from 0; the plot counts from 1.
+        caption: What was validated on, as in `rsna, validation split, n = 1,742`.
     """
     figure, axes = _figure(synthetic, 7.2, 7.2, heights=(2, 2, 1))
+    epochs = np.arange(1, len(history) + 1)
     for ax, what, label in ((axes[0], "loss", "loss"), (axes[1], "mae", "MAE, months")):
-        ax.plot(history["epoch"], history[what], color=BLUE, marker="o", markersize=3.5, label="training")
-        ax.plot(history["epoch"], history[f"val_{what}"], color=ORANGE, marker="s", markersize=3.5, label="validation")
+        ax.plot(epochs, history[f"train_{what}"], color=BLUE, marker="o", markersize=3.5, label="training")
+        ax.plot(epochs, history[f"validation_{what}"], color=ORANGE, marker="s", markersize=3.5, label="validation")
         ax.set_ylabel(label)
-    axes[2].plot(history["epoch"], history["learning_rate"], color=GREEN, marker="o", markersize=3.5)
+    axes[2].plot(epochs, history["learning_rate"], color=GREEN, marker="o", markersize=3.5)
     axes[2].set_ylabel("learning rate")
     axes[2].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes[2].set_xlabel("epoch")
-    first, last = int(history["epoch"].min()), int(history["epoch"].max())
     for ax in axes:
-        ax.axvline(best_epoch, color=INK, linestyle=":", linewidth=1.4, label=f"best epoch ({best_epoch})")
-        ax.set_xlim(first - 0.5, last + 0.5)
+        ax.axvline(best_epoch + 1, color=INK, linestyle=":", linewidth=1.4, label=f"best epoch ({best_epoch + 1})")
+        ax.set_xlim(0.5, len(history) + 0.5)
         ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _title(axes[0], f"Training: {model}", caption)
@@ -236,7 +239,7 @@ def models_compared(
         face = BLUE if name == best else "white"
         style: dict[str, Any] = {"fmt": "o", "markersize": 9, "color": BLUE, "markerfacecolor": face, "capsize": 5}
         ax.errorbar([mae.value], [place], xerr=_reach([mae]), **style)
-        ax.annotate(f"{mae.value:.1f}", (mae.value, place), (0, 9), textcoords="offset points", ha="center", fontsize=10)
+        ax.annotate(f"{mae.value:.1f}", (mae.value, place), (0, 9), textcoords="offset points", ha="center")
     ax.axvspan(baseline.lo, baseline.hi, color=ORANGE, alpha=0.2, linewidth=0)
     ax.axvline(baseline.value, color=ORANGE, linewidth=1.6, label=f"mean for that sex: {baseline.value:.1f} months")
     ax.set_xlim(0, 1.12 * max(baseline.hi, *(mae.hi for _, mae in rows)))
@@ -262,8 +265,7 @@ def _figure(
     synthetic: bool, width_in: float, height_in: float, heights: tuple[float, ...] = (1,)
 ) -> tuple[Figure, list[Axes]]:
     """A figure with one panel for each of `heights`, marked where the images were synthetic."""
-    figure = Figure(figsize=(width_in, height_in))
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.06)
     grid = figure.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": list(heights)})
     axes: list[Axes] = list(grid[:, 0])
@@ -272,8 +274,8 @@ def _figure(
         ax.grid(True, color="#DDDDDD", linewidth=0.7)
         ax.set_axisbelow(True)
         ax.tick_params(labelsize=10)
-        ax.xaxis.label.set_size(11)
-        ax.yaxis.label.set_size(11)
+        ax.xaxis.label.set_fontsize(11)
+        ax.yaxis.label.set_fontsize(11)
     if synthetic:
         figure.suptitle("SYNTHETIC IMAGES", color="#B00020", fontsize=12, fontweight="bold", x=0.99, ha="right")
     return figure, axes
@@ -285,13 +287,17 @@ def _title(ax: Axes, title: str, caption: str) -> None:
 
 
 def _legend(ax: Axes, **place: Any) -> None:
-    ax.legend(fontsize=10, framealpha=0.9, edgecolor="none", **place)
+    legend = ax.legend(fontsize=10, framealpha=0.9, edgecolor="none", **place)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):  # points that fade in the plot stay readable in the legend
+            handle.set_alpha(1)
 
 
 def _months(ax: Axes, axis: str, label: str) -> None:
-    """Label an axis of ages, with a tick every two years."""
+    """Label an axis of ages, with a tick every two years, or fewer where a broken model's predictions run far."""
     low, high = ax.get_xlim() if axis == "x" else ax.get_ylim()
-    ticks = 24 * np.arange(np.ceil(low / 24), np.floor(high / 24) + 1)
+    step = 24 * np.ceil((high - low) / 300)
+    ticks = step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
     if axis == "x":
         ax.set_xticks(ticks)
         ax.set_xlabel(label)

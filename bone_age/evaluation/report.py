@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,10 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     Raises:
         InputError: The folder cannot be written.
     """
-    pictures = {"comparison.png": _comparison_plot(comparison)}
-    for model in comparison.models:
-        pictures |= {f"{model.name}/{name}": png for name, png in _model_plots(model).items()}
-    for name, png in pictures.items():
+    pictures = {}
+    for name, png in _pictures(comparison):
         write_whole(folder / "plots" / name, png)
+        pictures[name] = png
     document = json.dumps(report_json(comparison), indent=2, allow_nan=False)
     write_whole(folder / "report.json", document.encode())
     write_whole(folder / "report.html", report_html(comparison, pictures).encode())
@@ -56,14 +55,14 @@ def report_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run": comparison.run_name,
-        "dataset": asdict(comparison.dataset) | {"n_by_split": dict(comparison.dataset.n_by_split)},
+        "dataset": asdict(comparison.dataset),
         "test_set": str(comparison.test_set),
         "best_on_validation": comparison.best.name,
         "candidate": candidate.name if candidate else None,
         "baseline": comparison.baseline.to_json(),
         "models": [_model_json(comparison, model) for model in comparison.models],
         "ablations": [asdict(ablation) | {"finding": ablation.finding} for ablation in comparison.ablations],
-        "decision": asdict(comparison.decision) if comparison.decision else None,
+        "decision": comparison.decision.model_dump(mode="json") if comparison.decision else None,
         "config_yaml": comparison.config_yaml,
     }
 
@@ -79,8 +78,6 @@ def report_html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
     )
     environment.filters |= {
         "months": lambda value: f"{value:.1f}",
-        "signed": lambda value: f"{value:+.1f}".replace("-", "\N{MINUS SIGN}"),
-        "percent": lambda share: f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%"),
         "bounds": _bounds,
         "thousands": lambda count: f"{count:,}",
         "millions": lambda count: f"{count / 1e6:.1f}\N{NO-BREAK SPACE}M",
@@ -94,29 +91,33 @@ def report_html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
 def _bounds(estimate: Estimate, style: str = "plain") -> str:
     """`8.5 [8.1, 8.9]`, in months, with signs, as a share in % or with three digits."""
     forms = {"plain": "{:.1f}", "signed": "{:+.1f}", "percent": "{:.1%}", "three": "{:.3f}"}
-    value, lo, hi = (forms[style].format(v).replace("-", "\N{MINUS SIGN}") for v in (estimate.value, estimate.lo, estimate.hi))
-    return f"{value} [{lo}, {hi}]"
+    value, lo, hi = (forms[style].format(figure) for figure in (estimate.value, estimate.lo, estimate.hi))
+    return f"{value} [{lo}, {hi}]".replace("-", "\N{MINUS SIGN}")
 
 
 def _model_json(comparison: Comparison, model: ModelSummary) -> dict[str, Any]:
-    plain = (
-        "name architecture inputs weights image_size_px parameters_total parameters_trainable epochs_run best_epoch "
-        "seconds_per_epoch inference_ms_per_image mlflow_run_id is_ablation"
-    )
     return {
-        **{name: getattr(model, name) for name in plain.split()},
+        **model.facts(),
+        "epochs_run": len(model.history),
         "test": model.test.to_json(),
         "validation": model.validation.to_json(),
         "mae_difference_to_baseline": asdict(comparison.against_baseline[model.name]),
     }
 
 
-def _model_plots(model: ModelSummary) -> dict[str, bytes]:
-    validation = model.validation
-    curves = plots.loss_curves(
-        model.history, model.best_epoch, model.name, f"validation: {validation.caption}", validation.scored_set.synthetic
-    )
-    return {"loss_curves.png": plots.to_png(curves)} | model.test.plots()
+def _pictures(comparison: Comparison) -> Iterator[tuple[str, bytes]]:
+    """Draw one PNG after the other, by path: a folder that cannot be written is noticed at the first."""
+    yield "comparison.png", _comparison_plot(comparison)
+    for model in comparison.models:
+        yield f"{model.name}/loss_curves.png", _loss_plot(model)
+        for name, draw in plots.OF_AN_EVALUATION.items():
+            yield f"{model.name}/{name}", plots.to_png(draw(model.test))
+
+
+def _loss_plot(model: ModelSummary) -> bytes:
+    caption, synthetic = model.validation.caption, model.validation.scored_set.synthetic
+    curves = plots.loss_curves(model.history, model.best_epoch, model.name, f"validated on {caption}", synthetic)
+    return plots.to_png(curves)
 
 
 def _comparison_plot(comparison: Comparison) -> bytes:

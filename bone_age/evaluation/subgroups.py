@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bone_age.data.manifest import Sex, age_band
+from bone_age.data.manifest import age_band
 from bone_age.errors import InputError
 from bone_age.evaluation.bootstrap import Estimate
 
@@ -39,16 +39,17 @@ class Subgroup:
         return f"{int(first)}-{int(last)}"
 
 
-def subgroup_name(sex: Sex, bone_age_months: float) -> str:
+def subgroup_name(sex: str, bone_age_months: float) -> str:
     """`F_060_120` for a girl with a bone age of 75 months.
 
     Raises:
         InputError: The sex is neither M nor F.
+        ValueError: The age is outside 0 to 240 months.
     """
     if sex not in ("M", "F"):
         raise InputError(f"sex is '{sex}', expected M or F")
     return f"{sex}_{age_band(bone_age_months)}"
 
 
-def subgroup_names(sexes: Sequence[Sex], bone_ages_months: Sequence[float]) -> list[str]:
+def subgroup_names(sexes: Sequence[str], bone_ages_months: Sequence[float]) -> list[str]:
     return [subgroup_name(sex, age) for sex, age in zip(sexes, bone_ages_months, strict=True)]

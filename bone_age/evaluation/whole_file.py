@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bone_age.errors import InputError
@@ -20,5 +21,6 @@ def write_whole(path: Path, content: bytes) -> None:
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True) if path.parent.is_dir() else None
+        with suppress(OSError):
+            draft.unlink()
         raise InputError(f"{path} cannot be written: {error.strerror}") from None

@@ -124,7 +124,7 @@ def _decode_with_pillow(data: bytes, kind: Literal["PNG", "JPEG"]) -> GreyImage:
         raise ImageError(f"JPEG has more than {MAX_JPEG_SCANS} scans")
     # The plug-ins themselves, not Image.open: it warns about large pictures where we refuse them.
     opener: type[ImageFile] = PngImageFile if kind == "PNG" else JpegImageFile
-    with opener(io.BytesIO(data)) as image:  # type: ignore[no-untyped-call]
+    with opener(io.BytesIO(data)) as image:
         check_size(image.height, image.width)
         image.load()
         with contextlib.suppress(Exception):  # EXIF that cannot be read turns nothing

@@ -3,28 +3,34 @@
 The order is the standard's (DICOM PS3.4, N.2): modality LUT or rescale, VOI LUT or the first window, then the
 inversion that MONOCHROME1 asks for. It is applied to a table of the stored values instead of to the pixels, so the
 work and memory do not grow with floating-point copies of the picture. A window that cannot be used is passed over:
-the whole range is kept then, and nothing is lost. Messages never quote a value of the header, where names are.
+the whole range is kept then, and nothing is lost. Messages never quote text of the header, where names are.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import struct
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
-import gdcm
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.filereader import read_dataset
-from pydicom.pixels import apply_color_lut, apply_windowing
+from pydicom.pixels.processing import apply_color_lut, apply_windowing
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     RLELossless,
 )
 
@@ -32,17 +38,36 @@ from bone_age.imaging.decode import GreyImage, ImageError, check_size
 
 Levels = npt.NDArray[np.float64]  # modality values, or display values
 
+# The decoder of each compressed encoding that is decoded here; all others are left to GDCM.
+_DECODED_IN_PROCESS = {
+    JPEGBaseline8Bit: "pillow",
+    JPEG2000Lossless: "pillow",
+    JPEG2000: "pillow",
+    RLELossless: "pydicom",
+}
+_GDCM_TIMEOUT_S = 120
+_PIXEL_ELEMENTS = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelData",
+)
 _GREY_OR_PALETTE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _PREAMBLE_BYTES = 132
 _MAX_RLE_BYTES = 16 * 1024**2  # runs may expand 64-fold, and nothing says so before they do
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as for PNG and JPEG
-_JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {
-    0xF7
-}  # SOF0-15 without DHT, JPG, DAC; JPEG-LS
+# Start-of-frame markers of JPEG (without DHT, JPG and DAC, which lie among them) and of JPEG-LS.
+_JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
-warnings.filterwarnings("ignore", module=r"pydicom\.")  # remarks on odd metadata; see decode.py
-gdcm.Trace.WarningOff()  # it writes to stderr from C++
-gdcm.Trace.ErrorOff()
+# Remarks on odd metadata (see decode.py); pydicom's quote it, so they must not reach a log either.
+warnings.filterwarnings("ignore", module=r"pydicom\.")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 def decode_dicom(data: bytes) -> GreyImage:
@@ -60,11 +85,9 @@ def decode_dicom(data: bytes) -> GreyImage:
     _complete(header)
     _check_before_decoding(header)
     try:
-        stored = header.pixel_array
+        stored = _stored_pixels(header)
     except Exception:  # pydicom's own messages may quote the header
-        raise ImageError(
-            "DICOM pixel data cannot be decoded: damaged, incomplete or encoded in an unknown way"
-        ) from None
+        raise ImageError("DICOM pixel data is damaged, incomplete or encoded in an unknown way") from None
     if header.PhotometricInterpretation == "PALETTE COLOR":
         stored = apply_color_lut(stored, header)
     return _luminance(stored) if stored.ndim == 3 else _present(stored, header)
@@ -72,12 +95,12 @@ def decode_dicom(data: bytes) -> GreyImage:
 
 def _read(data: bytes) -> Dataset:
     has_preamble = data[128:_PREAMBLE_BYTES] == b"DICM"
-    if has_preamble:
-        # A deflated data set would be inflated whole, without a limit, before the first element could be judged.
-        file_meta = io.BytesIO(data[_PREAMBLE_BYTES:])
-        meta = read_dataset(file_meta, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            raise ImageError("deflated DICOM is not supported")
+    file = io.BytesIO(data)
+    file.seek(_PREAMBLE_BYTES if has_preamble else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    # A deflated data set would be inflated whole, without a limit, before the first element could be judged.
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise ImageError("deflated DICOM is not supported")
     return pydicom.dcmread(io.BytesIO(data), force=not has_preamble)
 
 
@@ -131,6 +154,32 @@ def _check_before_decoding(header: Dataset) -> None:
             raise ImageError("DICOM pixel data is of another shape than the header says, or encoded in an unknown way")
 
 
+def _stored_pixels(header: Dataset) -> npt.NDArray[np.generic]:
+    """Decode the pixel data: `[H, W]`, or `[H, W, 3]` for colour; damaged data raises whatever its decoder raises."""
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and syntax not in _DECODED_IN_PROCESS:
+        return _decode_with_gdcm(header)
+    if syntax.is_compressed:
+        header.pixel_array_options(decoding_plugin=_DECODED_IN_PROCESS[syntax])
+    return np.asarray(header.pixel_array)
+
+
+def _decode_with_gdcm(header: Dataset) -> npt.NDArray[np.generic]:
+    """Decode in a process of its own (why: gdcm_process.py), which is given nothing that tells of the patient."""
+    pixels = Dataset()
+    for name in _PIXEL_ELEMENTS:
+        if name in header:
+            pixels.add(header[name])
+    pixels["PixelData"].is_undefined_length = True
+    pixels.preamble, pixels.file_meta = bytes(128), FileMetaDataset()
+    pixels.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, pixels)
+    command = [sys.executable, "-P", str(Path(__file__).with_name("gdcm_process.py"))]
+    answer = subprocess.run(command, input=file.getvalue(), capture_output=True, check=True, timeout=_GDCM_TIMEOUT_S)
+    return np.asarray(np.load(io.BytesIO(answer.stdout), allow_pickle=False))
+
+
 def _codestream_shape(frame: bytes) -> tuple[int, int, int] | None:
     """Height, width and components that a JPEG, JPEG-LS or JPEG 2000 frame says it has.
 
@@ -154,27 +203,28 @@ def _codestream_shape(frame: bytes) -> tuple[int, int, int] | None:
 def _luminance(colours: npt.NDArray[np.generic]) -> GreyImage:
     if colours.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"DICOM colour pixels of type {colours.dtype} are not supported")
-    grey = np.rint(colours[..., :3].astype(np.float32) @ _LUMINANCE)
+    grey = np.asarray(np.rint(colours[..., :3].astype(np.float32) @ _LUMINANCE))
     return grey.astype(np.uint8) if colours.dtype == np.uint8 else grey.astype(np.uint16)
 
 
 def _present(stored: npt.NDArray[np.generic], header: Dataset) -> GreyImage:
     """Map stored values to grey levels through a table over all values between their extremes."""
     lowest, highest = int(stored.min()), int(stored.max())
-    grey = _presentation(np.arange(lowest, highest + 1, dtype=np.int32), header)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        grey = _presentation(np.arange(lowest, highest + 1, dtype=np.int32), header)
     index = stored.astype(np.int32) - lowest
     if header.BitsStored <= 8:
-        return np.rint(grey * 255).astype(np.uint8)[index]
-    return np.rint(grey * 65535).astype(np.uint16)[index]
+        return np.asarray(np.rint(grey * 255).astype(np.uint8)[index])
+    return np.asarray(np.rint(grey * 65535).astype(np.uint16)[index])
 
 
-def _presentation(values: npt.NDArray[np.int32], header: Dataset) -> npt.NDArray[np.float64]:
+def _presentation(values: npt.NDArray[np.int32], header: Dataset) -> Levels:
     """Grey level, 0 black to 1 white, of each stored value; `[n]` to `[n]`."""
     modality = _modality(values, header)
     shown, low, high = _windowed(modality, header) or (modality, modality.min(), modality.max())
     if shown is modality and header.BitsStored <= 8:  # keeps its levels, as a PNG of the same picture would
         low, high = np.sort(_modality(_storable_range(header), header))
-    grey = np.clip((shown - low) / (high - low if high != low else 1), 0, 1)
+    grey: Levels = np.clip((shown - low) / (high - low if high != low else 1), 0, 1)
     if not np.isfinite(grey).all():
         raise ImageError("DICOM rescale or window gives values that are not finite")
     return 1 - grey if header.PhotometricInterpretation == "MONOCHROME1" else grey
@@ -184,7 +234,7 @@ def _modality(values: npt.NDArray[np.int32], header: Dataset) -> Levels:
     if header.get("ModalityLUTSequence"):
         return _look_up(values, header.ModalityLUTSequence[0])[0]
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
-    return values * float(1 if slope is None else slope) + float(intercept or 0)
+    return values.astype(np.float64) * float(1 if slope is None else slope) + float(intercept or 0)
 
 
 def _windowed(modality: Levels, header: Dataset) -> tuple[Levels, float, float] | None:
@@ -194,9 +244,8 @@ def _windowed(modality: Levels, header: Dataset) -> tuple[Levels, float, float] 
     if header.get("WindowCenter") is None or header.get("WindowWidth") is None:
         return None
     try:
-        with np.errstate(over="ignore"):
-            low, high = apply_windowing(np.array([-1e9, 1e9]), header)
-            return apply_windowing(modality, header), low, high
+        low, high = apply_windowing(np.array([-1e9, 1e9]), header)
+        return apply_windowing(modality, header), low, high
     except (ValueError, TypeError):  # width below 1, unknown function, centre or width not a number
         return None
 
@@ -206,7 +255,7 @@ def _look_up(values: npt.NDArray[np.int32] | Levels, table: Dataset) -> tuple[Le
 
     Not pydicom's functions: with 8-bit entries they let indices above 255 wrap around (3.0.2).
     """
-    entries, first, bits = table.LUTDescriptor
+    entries, first, _bits = table.LUTDescriptor
     data = table.LUTData
     if isinstance(data, bytes):
         data = np.frombuffer(data, np.uint8 if len(data) <= (entries or 2**16) + 1 else "<u2")

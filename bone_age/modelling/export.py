@@ -8,69 +8,48 @@ matrix products, so it is part of the graph and serving needs neither gradients 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 from pathlib import Path
-from typing import Any
 
 import keras
-from keras import ops
+import numpy as np
+from onnx import TensorProto
 
-from bone_age.errors import ModelError
 from bone_age.modelling.network import MONTHS_SD, Network
+from bone_age.modelling.onnx_graph import OnnxGraph
 
-OPSET = 18
-OUTPUTS = ("bone_age_months", "pooled_features", "attention")
-
-
-class _Exported(keras.Model):  # type: ignore[misc]
-    """A network with the three outputs of the contract."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__(name="exported")
-        self.inner = network.inner
-        self.head_hidden = network.full.get_layer("head_hidden")
-        self.head_output = network.full.get_layer("head_output")
-
-    def call(self, inputs: Any) -> dict[str, Any]:
-        feature_map, pooled, head_input, months = self.inner(inputs, training=False)
-        active = ops.cast(self.head_hidden(head_input) > 0, "float32")
-        from_hidden = active * ops.transpose(self.head_output.kernel)
-        channels = pooled.shape[-1]
-        per_channel = MONTHS_SD * ops.matmul(from_hidden, ops.transpose(self.head_hidden.kernel[:channels]))
-        weighted = ops.cast(feature_map, "float32") * per_channel[:, None, None, :]
-        return {
-            "bone_age_months": months,
-            "pooled_features": pooled,
-            "attention": ops.sum(weighted, axis=-1),
-        }
+FEATURES = "features"
 
 
 def export_onnx(network: Network, path: Path) -> None:
-    """Write `model.onnx`: `image` uint8 [N, S, S] (and `sex` float [N, 1]) to the three outputs.
+    """Write `model.onnx`: `image` uint8 [N, S, S] (and `sex` float [N, 1]) to the three outputs of the contract.
 
     Raises:
-        ModelError: The written graph has not the inputs and outputs of the contract.
+        ModelError: The network has a layer that is not translated.
     """
-    exported = _Exported(network)
-    inputs = network.full.inputs
-    example = [ops.zeros((1, *tensor.shape[1:]), dtype=tensor.dtype) for tensor in inputs]
-    exported(example if len(example) > 1 else example[0])
-    signature = [keras.InputSpec(shape=(None, *t.shape[1:]), dtype=t.dtype, name=t.name) for t in inputs]
-    export_model(exported, path, signature)
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    names = {value.name for value in graph.input} | {value.name for value in graph.output}
-    wanted = {tensor.name for tensor in inputs} | set(OUTPUTS)
-    if names != wanted:
-        raise ModelError(f"{path}: exported graph has {sorted(names)}, expected {sorted(wanted)}")
+    graph = OnnxGraph()
+    feature_map, pooled, hidden, months = graph.add_network(network.inner)
+    height, width, channels = network.inner.outputs[0].shape[1:]
+    graph.add_output("bone_age_months", months, [1])
+    graph.add_output("pooled_features", pooled, [channels])
+    graph.add_output("attention", _attention(graph, network, feature_map, hidden, channels), [height, width])
+    graph.write(path)
 
 
-def export_model(model: keras.Model, path: Path, signature: list[keras.InputSpec]) -> None:
-    """Keras' ONNX export without its chatter."""
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
-        argument = [signature] if len(signature) > 1 else signature
-        model.export(path, format="onnx", input_signature=argument, opset_version=OPSET, verbose=False)
+def _attention(graph: OnnxGraph, network: Network, feature_map: str, hidden: str, channels: int) -> str:
+    """Months that each place contributes, [N, h, w]; `hidden` is the head's layer after its ReLU."""
+    to_hidden = keras.ops.convert_to_numpy(network.full.get_layer("head_hidden").kernel)[:channels]
+    to_output = keras.ops.convert_to_numpy(network.full.get_layer("head_output").kernel)
+    active = graph.op("Cast", graph.op("Greater", hidden, graph.constant(0.0)), to=TensorProto.FLOAT)
+    weighed = graph.op("Mul", active, graph.constant(to_output.T))
+    per_channel = graph.op("MatMul", weighed, graph.constant(MONTHS_SD * to_hidden.T))
+    broadcast = graph.op("Unsqueeze", per_channel, graph.constant([2, 3], np.int64))
+    contributions = graph.op("Mul", feature_map, broadcast)
+    return graph.op("ReduceSum", contributions, graph.constant([1], np.int64), keepdims=0)
+
+
+def export_features(frozen: keras.Model, path: Path) -> None:
+    """Write the frozen part of a network: `image` uint8 [N, S, S] to `features` float [N, h, w, C]."""
+    graph = OnnxGraph()
+    (value,) = graph.add_network(frozen)
+    graph.add_output(FEATURES, graph.op("Transpose", value, perm=[0, 2, 3, 1]), list(frozen.output.shape[1:]))
+    graph.write(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bone_age.data.prepared import PreparedImages
-from bone_age.modelling.export import export_model
+from bone_age.modelling.devices import accelerators
+from bone_age.modelling.export import FEATURES, export_features
 from bone_age.progress import bar
 
 BATCH = 16
@@ -81,15 +83,13 @@ def _note(features: Any, state: Path, done: int) -> None:
     temporary.replace(state)
 
 
-def _session(frozen: keras.Model, folder: Path) -> Any:
-    import onnxruntime
-
-    from bone_age.modelling.devices import accelerators
-
+def _session(frozen: keras.Model, folder: Path) -> Callable[[npt.NDArray[np.uint8]], Any]:
+    """ONNX Runtime where there are only CPUs, else Keras on the accelerator."""
     if accelerators():
         return lambda batch: frozen.predict_on_batch(np.ascontiguousarray(batch))
+    import onnxruntime
+
     path = folder / "frozen.onnx"
-    image = frozen.inputs[0]
-    export_model(frozen, path, [keras.InputSpec(shape=(None, *image.shape[1:]), dtype="uint8", name="image")])
+    export_features(frozen, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(None, {"image": np.ascontiguousarray(batch)})[0]
+    return lambda batch: session.run([FEATURES], {"image": np.ascontiguousarray(batch)})[0]

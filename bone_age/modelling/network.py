@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from bone_age.errors import InputError
 from bone_age.settings import PlannedTraining, TrainingSettings
@@ -31,7 +31,7 @@ class Network:
         full: `image` uint8 [N, S, S] (and `sex` float [N, 1]) to months [N, 1].
         frozen: `image` to the features below the cut [N, h, w, C]; None when everything is trained.
         trained: What `fit` updates: features (and sex) to months, or `full` itself.
-        inner: `full`'s inputs to its feature map, pooled features, head input and months; for the export.
+        inner: `full`'s inputs to its feature map, pooled features, hidden units and months; for the export.
     """
 
     full: keras.Model
@@ -71,7 +71,7 @@ def build_network(plan: PlannedTraining) -> Network:
     normalised = layers.Dense(1, name="head_output", dtype="float32")(hidden)
     months = layers.Rescaling(MONTHS_SD, MONTHS_MEAN, name="bone_age_months", dtype="float32")(normalised)
     full = keras.Model(inputs, months, name=plan.architecture)
-    inner = keras.Model(inputs, [feature_map, pooled, head_input, months], name="inner")
+    inner = keras.Model(inputs, [feature_map, pooled, hidden, months], name="inner")
     if recipe.trainable_from is None:
         return Network(full, None, full, inner)
     cut = _cut_below(backbone, recipe.trainable_from)
@@ -84,12 +84,17 @@ def build_network(plan: PlannedTraining) -> Network:
 
 def _backbone(architecture: str, image: Any) -> keras.Model:
     """Grey uint8 to three scaled channels, then the Keras Applications network without its top."""
-    grey = ops.expand_dims(ops.cast(image, "float32"), -1)
+    size = image.shape[1]
     if architecture.startswith("xception"):
-        scaled = ops.concatenate([grey / 127.5 - 1.0] * 3, axis=-1)
-        return keras.applications.Xception(weights=None, include_top=False, input_tensor=scaled)
-    scaled = ops.concatenate([grey - mean for mean in RESNET_BGR_MEAN], axis=-1)
-    return keras.applications.ResNet50(weights=None, include_top=False, input_tensor=scaled)
+        grey = layers.Reshape((size, size, 1), name="grey")(layers.Rescaling(1 / 127.5, -1.0, name="scaled")(image))
+        return keras.applications.Xception(
+            weights=None, include_top=False, input_tensor=layers.Concatenate(name="channels")([grey] * 3)
+        )
+    centred = [layers.Rescaling(1.0, -mean, name=f"centred_{mean:.0f}")(image) for mean in RESNET_BGR_MEAN]
+    channels = [layers.Reshape((size, size, 1))(channel) for channel in centred]
+    return keras.applications.ResNet50(
+        weights=None, include_top=False, input_tensor=layers.Concatenate(name="channels")(channels)
+    )
 
 
 def _load_weights(backbone: keras.Model, weights: str) -> None:

@@ -1,0 +1,106 @@
+"""Plots: that they say what they show, and that odd input does not stop a report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from bone_age.evaluation import plots
+from bone_age.evaluation.bootstrap import Estimate
+from bone_age.evaluation.evaluation import Evaluation
+
+Evaluate = Callable[..., Evaluation]
+Simulate = Callable[..., pd.DataFrame]
+Draw = Callable[[Evaluation], Figure]
+EACH = pytest.mark.parametrize("draw", plots.OF_AN_EVALUATION.values(), ids=plots.OF_AN_EVALUATION)
+
+
+def texts(figure: Figure) -> str:
+    found = [figure.get_suptitle()]
+    for ax in figure.axes:
+        found += [ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()]
+        legend = ax.get_legend()
+        found += [text.get_text() for text in legend.get_texts()] if legend else []
+    return "\n".join(found)
+
+
+@EACH
+def test_a_plot_names_its_model_its_test_set_and_n(evaluate: Evaluate, draw: Draw, simulate: Simulate) -> None:
+    shown = texts(draw(evaluate(simulate(60))))
+    assert "xception_multi" in shown
+    assert "hands, test split, n = 60" in shown
+    assert "months" in shown
+
+
+@EACH
+def test_synthetic_images_are_marked_and_real_ones_are_not(evaluate: Evaluate, draw: Draw, simulate: Simulate) -> None:
+    assert "SYNTHETIC IMAGES" in texts(draw(evaluate(simulate(20))))
+    assert "SYNTHETIC" not in texts(draw(evaluate(simulate(20), synthetic=False)))
+
+
+@EACH
+def test_one_radiograph_can_be_drawn(evaluate: Evaluate, draw: Draw, simulate: Simulate) -> None:
+    plots.to_png(draw(evaluate(simulate(1))))
+
+
+@EACH
+def test_perfect_predictions_can_be_drawn(evaluate: Evaluate, draw: Draw, simulate: Simulate) -> None:
+    table = simulate(12)
+    plots.to_png(draw(evaluate(table.assign(predicted_months=table["bone_age_months"]))))
+
+
+@EACH
+def test_absurd_predictions_and_names_that_look_like_formulas_can_be_drawn(
+    evaluate: Evaluate, draw: Draw, simulate: Simulate
+) -> None:
+    table = simulate(12).assign(predicted_months=np.linspace(-400, 9000, 12))
+    plots.to_png(draw(evaluate(table, model=r"models:/a$\frac{$", dataset="x$_^{$ <b>\n" + "long" * 60)))
+
+
+def test_predicted_and_true_have_the_same_scale(evaluate: Evaluate, simulate: Simulate) -> None:
+    ax = plots.predicted_against_true(evaluate(simulate(60))).axes[0]
+    assert ax.get_xlim() == ax.get_ylim()
+    assert ax.get_aspect() == 1
+
+
+def test_every_error_lies_inside_the_axes(evaluate: Evaluate, simulate: Simulate) -> None:
+    table = simulate(60)
+    table.loc[7, "predicted_months"] = table.loc[7, "bone_age_months"] + 95.0
+    assert plots.error_by_age(evaluate(table)).axes[0].get_ylim()[1] > 95
+    assert plots.bland_altman(evaluate(table)).axes[0].get_ylim()[1] > 95
+
+
+def test_every_sex_and_band_carries_its_n(evaluate: Evaluate, simulate: Simulate) -> None:
+    evaluation = evaluate(simulate(80))
+    labels = [text.get_text() for text in plots.subgroups(evaluation).axes[1].get_xticklabels()]
+    assert [int(label.rpartition(" ")[2]) for label in labels] == [group.n for group in evaluation.subgroups]
+
+
+@pytest.mark.parametrize("epochs", [1, 40])
+def test_loss_curves_mark_the_best_epoch_counted_from_one(epochs: int) -> None:
+    history = pd.DataFrame({name: np.linspace(9, 3, epochs) for name in plots.HISTORY_COLUMNS})
+    figure = plots.loss_curves(history, epochs - 1, "resnet50_multi", "hands, validation split, n = 40", True)
+    assert f"best epoch ({epochs})" in texts(figure)
+    assert "SYNTHETIC IMAGES" in texts(figure)
+    plots.to_png(figure)
+
+
+def test_models_are_compared_with_the_baseline() -> None:
+    rows = [("xception_multi", Estimate(8, 7, 9)), ("resnet50_multi", Estimate(70, 60, 80))]
+    shown = plots.models_compared(rows, Estimate(34, 30, 38), "xception_multi", "hands, test split, n = 60", False)
+    assert "mean for that sex: 34.0 months" in texts(shown)
+    assert shown.axes[0].get_xlim()[1] > 80
+
+
+def test_pictures_are_small_and_readable_and_the_same_each_time(evaluate: Evaluate, simulate: Simulate) -> None:
+    evaluation = evaluate(simulate(5000))
+    first, second = (plots.to_png(plots.bland_altman(evaluation)) for _ in range(2))
+    assert first == second
+    assert len(first) < 150_000
+    assert min(Image.open(io.BytesIO(first)).size) >= 500
