@@ -1,9 +1,10 @@
 """The one preprocessing of a radiograph, used by training and by serving: orient, undo inversion, fit, CLAHE.
 
 What to turn or invert is judged on a thumbnail, and the picture is reduced to its final size before anything else
-touches it: turning, inverting and scaling grey levels commute with that, and a full-size radiograph then costs little
-more than one reduction. The rules are plain image statistics; their error rates below were measured on the RSNA 2017
-paediatric bone age training radiographs (299x299 copies) and 24 of its full-size originals.
+touches it: turning and inverting commute with that, and a full-size radiograph then costs little more than one
+reduction (10 ms where its PNG takes 25 ms to decode, two cores). The rules are plain image statistics; the error rates
+stated below were measured on the RSNA 2017 paediatric bone age training radiographs (11,611 copies of 299x299, and 24
+originals). A square picture is never turned, so a data set stretched to squares passes as it is.
 """
 
 from __future__ import annotations
@@ -109,13 +110,16 @@ def is_inverted(image: GreyImage) -> bool:
 
     Where there is structure (bone, edges of soft tissue) a radiograph is brighter than where there is none. That is
     judged in nine overlapping windows over the middle two thirds, each on its own, so that collimation borders and
-    shutters, dark or bright, do not weigh; the judgement of an image and of its inversion are opposite.
+    shutters, dark or bright, do not weigh; the judgements of an image and of its inversion are opposite.
+
+    Of the 11,611 radiographs 4 were called inverted (looked at, they are not: collimation borders fill their middle)
+    and of their inversions 4 were not; of the 24 originals and their inversions, none was wrong.
 
     Raises:
         ImageError: As `preprocess_with_findings`.
     """
     _require_grey(image)
-    thumbnail = _scaled(image, _THUMBNAIL_PX, _THUMBNAIL_PX).astype(np.float32)
+    thumbnail = _thumbnail(image, _THUMBNAIL_PX)
     gradient = np.hypot(*_gradients(thumbnail))
     side = _THUMBNAIL_PX // 3
     starts = [round(_THUMBNAIL_PX * sixths / 6) for sixths in (1, 2, 3)]
@@ -136,12 +140,16 @@ def _quarter_turns(image: GreyImage, inverted: bool) -> int:
 
     Only a landscape picture is turned, and only when the hand really lies: fingers, metacarpals and forearm bones are
     parallel, so most steep gradients point across the hand's axis. The forearm is at the brighter end.
+
+    Of 3,000 radiographs, at 3:4 and laid on either side, 99.3 % came back upright, 0.3 % were left lying and 0.4 %
+    ended upside down; shown upright at 4:3, 0.2 % were turned. The 19 originals in portrait, plain or inverted, came
+    back from either side; the two upright hands in landscape stayed.
     """
     height_px, width_px = image.shape
     if width_px <= LANDSCAPE_RATIO * height_px:
         return 0
     height = max(_THUMBNAIL_PX * height_px // width_px, 4)
-    thumbnail = _scaled(image, _THUMBNAIL_PX, height).astype(np.float32)
+    thumbnail = _thumbnail(image, height)
     if not _lies(thumbnail):
         return 0
     brightest = np.percentile(-thumbnail if inverted else thumbnail, 90, axis=0)
@@ -158,7 +166,7 @@ def _lies(thumbnail: npt.NDArray[np.float32]) -> bool:
     smooth = np.asarray(cv2.GaussianBlur(thumbnail, (0, 0), 1), np.float32)
     across, down = (gradient[middle] for gradient in _gradients(smooth))
     steepness = across**2 + down**2
-    steep = steepness > np.percentile(steepness, 60)
+    steep = steepness >= np.percentile(steepness, 60)
     return float(np.mean(((across**2 - down**2) / (steepness + 1e-6))[steep])) < _LYING
 
 
@@ -174,6 +182,13 @@ def _require_grey(image: GreyImage) -> None:
         raise ImageError(
             f"image of {image.shape[1]}x{image.shape[0]} pixels is too small: at least {MIN_SIDE_PX} a side"
         )
+
+
+def _thumbnail(image: GreyImage, height: int) -> npt.NDArray[np.float32]:
+    """float32 `[height, _THUMBNAIL_PX]`, from every n-th pixel: averaging them all would take as long as the rest."""
+    step = max(min(image.shape) // (2 * _THUMBNAIL_PX), 1)
+    sampled: GreyImage = np.ascontiguousarray(image[::step, ::step])  # type: ignore[assignment]
+    return _scaled(sampled, _THUMBNAIL_PX, height).astype(np.float32)
 
 
 def _reduce(image: GreyImage, settings: PreprocessingSettings) -> GreyImage:

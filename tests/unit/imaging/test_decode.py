@@ -21,6 +21,9 @@ from PIL import Image, PngImagePlugin
 from bone_age.imaging import ImageError, decode_image, read_image
 from bone_age.imaging.decode import MAX_FILE_BYTES, MAX_PIXELS
 
+# pytest sets its own filters; that nothing is printed outside it is tested below.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::UserWarning:pydicom")
+
 GREY = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)
 DEEP = (np.arange(24 * 32, dtype=np.uint16) * 85).reshape(24, 32)
 

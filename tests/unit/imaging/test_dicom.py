@@ -33,6 +33,9 @@ from pydicom.uid import (
 
 from bone_age.imaging import ImageError, decode_image
 
+# pytest sets its own filters; that nothing is printed outside it is tested below.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+
 RAMP_12_BIT = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
 RAMP_8_BIT = np.arange(32 * 32).reshape(32, 32).astype(np.uint8)
 PATIENT = "Doe^Jane"

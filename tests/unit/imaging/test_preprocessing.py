@@ -240,7 +240,7 @@ def test_inversion_of_real_radiographs_is_seen() -> None:
     images = [read_image(path) for path in real_radiographs(FOLDER or "", "boneage-training-dataset/*.jpg", 200)]
     assert len(images) == 200
     assert sum(is_inverted(image) for image in images) <= 1
-    assert sum(not is_inverted(255 - image) for image in images) <= 1  # type: ignore[arg-type]
+    assert sum(not is_inverted(255 - image) for image in images) <= 1
 
 
 @needs_rsna
