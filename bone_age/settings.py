@@ -63,10 +63,10 @@ class ValidationBounds(Strict):
     error_share_of_one_sex: float = Field(0.95, ge=0.5, le=1)
     warn_share_of_one_sex: float = Field(0.70, ge=0.5, le=1)
     error_age_span_months: float = Field(60.0, ge=0, le=240, description="bone ages must span at least this")
-    warn_empty_bands: int = Field(0, ge=0, description="age bands (60 months, by sex) that may be empty without a warning")
-    near_duplicate_bits: int = Field(2, ge=0, le=32, description="perceptual hashes (of 256 bits) that differ in at most this many")
+    warn_empty_bands: int = Field(0, ge=0, description="bands of sex and age that may be empty without a warning")
+    near_duplicate_bits: int = Field(12, ge=0, le=32, description="perceptual hashes (of 256 bits) that differ in at most this many")
     error_unreadable_share: float = Field(
-        0.0, ge=0, le=1, description="share of images that may fail to decode and be quarantined; more is an error"
+        0.02, ge=0, le=1, description="share of images that may fail to decode and be quarantined; more is an error"
     )
 
 
@@ -133,6 +133,10 @@ class PlannedTraining(Strict):
     seed: int
     is_ablation: bool = False
 
+    @property
+    def inputs(self) -> Literal["image", "image + sex"]:
+        return "image + sex" if self.architecture.endswith("_multi") else "image"
+
 
 class TrainingConfig(Strict):
     """A whole training run, as in `configs/*.yaml`."""
@@ -155,6 +159,10 @@ class TrainingConfig(Strict):
     def _plans_are_valid(self) -> Self:
         self.plans  # noqa: B018  (builds every recipe, so that a wrong override is refused here)
         return self
+
+    def with_source(self, source: str) -> Self:
+        """The same experiment on another data set."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"source": source})})
 
     @cached_property
     def plans(self) -> list[PlannedTraining]:
@@ -242,6 +250,16 @@ class Home(BaseSettings):
     @property
     def datasets(self) -> Path:
         return self.root / "data"
+
+    def exports(self) -> dict[str, str]:
+        """Environment that points this package, MLflow and ZenML to this home."""
+        return {
+            "BONE_AGE_HOME": str(self.root),
+            "BONE_AGE_RESULTS": str(self.results.resolve()),
+            "BONE_AGE_DATABASE_URL": self.database_url,
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "ZENML_CONFIG_PATH": os.environ.get("ZENML_CONFIG_PATH") or str(self.zenml_config),
+        }
 
     def prepare(self) -> Self:
         """Create the home; a home that cannot be written is refused here, not after an hour.

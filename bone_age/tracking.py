@@ -6,6 +6,8 @@ agree; one nested run an architecture. A registry version appears last, when all
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +18,25 @@ from typing import Any, Protocol
 import mlflow
 import pandas as pd
 from mlflow.entities import Run
+from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 
 from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import SPLITS, Dataset
 from bone_age.data.prepared import PreparedImages
 from bone_age.data.splits import SplitBalance
+from bone_age.errors import InputError
+from bone_age.evaluation import plots
+from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluated import EvaluatedModel
+from bone_age.evaluation.report import write_report
 from bone_age.mlflow_connection import connect, experiment_id
 from bone_age.modelling.trained import TrainedModel
 from bone_age.provenance import provenance
 from bone_age.settings import PlannedTraining, TrainingConfig, digest_of
 
 PARENT, NESTED = "pipeline", "architecture"
+REPORT = "report"
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,7 @@ def log_splits(dataset: Dataset, balance: SplitBalance) -> None:
     for split in SPLITS:
         log_input(dataset.split(split), dataset.name, dataset.fingerprint, split)
         mlflow.log_metric(f"{split}_rows", len(dataset.split(split)))
-    mlflow.log_text(balance.table.to_csv(index=False), "splits/balance.csv")
+    mlflow.log_text(balance.counts.to_csv(index=False), "splits/balance.csv")
     mlflow.log_text(dataset.table.to_csv(index=False), "splits/manifest.csv")
     mlflow.log_dict({"warnings": list(balance.warnings)}, "splits/warnings.json")
 
@@ -183,7 +191,7 @@ def log_epoch(epoch: int, figures: dict[str, float]) -> None:
     mlflow.log_metrics(figures, step=epoch)
 
 
-def log_training(model: TrainedModel) -> None:
+def log_training(model: TrainedModel, images: PreparedImages) -> None:
     """What a finished training adds: its record, counts, and the earlier attempts that it resumed."""
     record = model.record
     mlflow.log_metrics(
@@ -196,6 +204,9 @@ def log_training(model: TrainedModel) -> None:
         }
     )
     mlflow.log_artifact(str(model.folder / "training.json"))
+    caption = f"{model.plan.architecture}, best epoch {record.best_epoch + 1}"
+    curves = plots.loss_curves(pd.DataFrame(record.epochs), record.best_epoch, model.plan.name, caption, images.synthetic)
+    log_pictures({"loss_curves.png": curves}, "training")
     if record.mlflow_run_ids[:-1]:
         mlflow.set_tag("resumed_from", ",".join(record.mlflow_run_ids[:-1]))
         mark_killed(record.mlflow_run_ids[:-1])
@@ -205,6 +216,50 @@ def log_evaluated(evaluated: EvaluatedModel) -> None:
     """Figures `<split>_<metric>` with bounds and subgroups, predictions, plots and the interval calibration."""
     mlflow.log_metrics(evaluated.flat_metrics())
     log_saved(evaluated, "evaluation")
+    log_pictures({name: draw(evaluated.test) for name, draw in plots.OF_AN_EVALUATION.items()}, "evaluation/test/plots")
+
+
+def log_pictures(figures: dict[str, Figure], path: str) -> None:
+    """Plots as PNG artifacts of the current run."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, figure in figures.items():
+            (Path(folder) / name).write_bytes(plots.to_png(figure))
+        mlflow.log_artifacts(folder, path)
+
+
+def log_report(comparison: Comparison) -> None:
+    """The report of a pipeline run with its decision, and where its models were trained, in its parent run."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_report(comparison, Path(folder))
+        mlflow.log_artifacts(folder, REPORT)
+    tags = {"models_of_runs": ",".join(model.mlflow_run_id for model in comparison.models)}
+    tags |= {"dataset_name": comparison.dataset.name, "dataset_fingerprint": comparison.dataset.fingerprint}
+    if comparison.decision is not None:
+        tags |= {"decision": comparison.decision.outcome, "decision_reason": comparison.decision.reason[:5000]}
+        tags |= {"decided_version": str(comparison.decision.version or "")}
+    mlflow.set_tags(tags)
+    figures = {f"test_mae__{model.name}": model.test.metrics.mae.value for model in comparison.models}
+    mlflow.log_metrics(figures | {"test_mae__baseline": comparison.baseline.metrics.mae.value})
+
+
+def fetch_report(zenml_run_id: str, target: Path) -> Path:
+    """Copy a pipeline run's report from MLflow into `target`; appears whole. Returns the path of the HTML file.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    parent = find_parent(zenml_run_id)
+    assert parent is not None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as scratch:
+            fetched = mlflow.artifacts.download_artifacts(run_id=parent.info.run_id, artifact_path=REPORT, dst_path=scratch)
+            shutil.copytree(fetched, f"{scratch}/whole")
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(f"{scratch}/whole", target)
+    except OSError as error:
+        raise InputError(f"{target}: the report cannot be written: {error.strerror}") from None
+    return target / "report.html"
 
 
 def log_config(config: TrainingConfig, policy_digest: str) -> None:

@@ -1,1 +1,1 @@
-"""One pipeline a file, each reads as the picture in the documentation."""
+"""ZenML pipelines, one a file; each reads top to bottom like the diagram in the README."""

@@ -31,13 +31,8 @@ def _evaluate() -> str:
     return code_digest("evaluation", "serving/onnx_network")
 
 
-def _decide() -> str:
-    return code_digest("evaluation", "governance", "serving", "tracking")
-
-
 INGEST = CachePolicy(cache_func=_ingest)
 VALIDATE = CachePolicy(cache_func=_validate)
 PREPROCESS = CachePolicy(cache_func=_preprocess)
 TRAIN = CachePolicy(cache_func=_train)
 EVALUATE = CachePolicy(cache_func=_evaluate)
-DECIDE = CachePolicy(cache_func=_decide)

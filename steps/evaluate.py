@@ -5,6 +5,7 @@ from zenml import step
 from bone_age import tracking
 from bone_age.data.prepared import PreparedImages
 from bone_age.evaluation.evaluated import EvaluatedModel, evaluate_trained
+from bone_age.mlflow_connection import reopened
 from bone_age.modelling.trained import TrainedModel
 from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.settings import EvaluationSettings
@@ -18,6 +19,6 @@ def evaluate_model(
     """Measure the exported network on validation and test, and log it to the model's nested run."""
     network = OnnxNetwork(model.onnx)
     evaluated = evaluate_trained(model.plan.name, network.predict_months, images, settings, seed)
-    with tracking.reopened(model.record.mlflow_run_id):
+    with reopened(model.record.mlflow_run_id):
         tracking.log_evaluated(evaluated)
     return evaluated

@@ -19,7 +19,7 @@ from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.prepared import PreparedImages
 from bone_age.evaluation.comparison import Comparison
-from bone_age.evaluation.evaluation import Evaluation
+from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.modelling.trained import TrainedModel
 
 
@@ -31,7 +31,7 @@ class FolderMaterializer(BaseMaterializer):
         DataValidation,
         PreparedImages,
         TrainedModel,
-        Evaluation,
+        EvaluatedModel,
         Comparison,
     )
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA

@@ -18,5 +18,5 @@ def train_model(images: PreparedImages, plan: PlannedTraining) -> Annotated[Trai
     with tracking.architecture_run(current_run(), plan.name) as run_id:
         tracking.log_plan(plan, images)
         model = train(plan, images, Home(), scratch_folder(), tracking.log_epoch, run_id)
-        tracking.log_training(model)
+        tracking.log_training(model, images)
     return model

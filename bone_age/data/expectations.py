@@ -28,6 +28,7 @@ from bone_age.data.data_docs import DataDocsHeader, render_data_docs
 from bone_age.data.image_facts import image_facts
 from bone_age.data.leakage import NearDuplicate, in_another_split, near_duplicates, same_image_elsewhere
 from bone_age.data.manifest import AGE_BAND_EDGES_MONTHS, MANIFEST_COLUMNS, MAX_BONE_AGE_MONTHS, Dataset, age_band
+from bone_age.errors import InputError
 from bone_age.settings import ValidationBounds
 
 ERROR, WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
@@ -63,6 +64,17 @@ class DataValidation:
     n: int
     fingerprint: str
     near_duplicates: tuple[NearDuplicate, ...]
+
+    def raise_on_errors(self) -> None:
+        """Stop whoever builds on this data set.
+
+        Raises:
+            InputError: There are errors; the message holds the first five, one after the other on one line.
+        """
+        if self.passed:
+            return
+        more = f"; and {len(self.errors) - _NAMED_ROWS} more" if len(self.errors) > _NAMED_ROWS else ""
+        raise InputError(f"data validation failed: {'; '.join(self.errors[:_NAMED_ROWS])}{more}")
 
     def save(self, folder: Path) -> None:
         facts = {

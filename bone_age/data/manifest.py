@@ -20,7 +20,7 @@ from bone_age.errors import InputError
 Sex = Literal["M", "F"]
 SPLITS = ("train", "validation", "test")
 MANIFEST_COLUMNS = ("image_id", "path", "sha256", "sex", "bone_age_months", "patient_id", "split")
-_NUMERIC_COLUMNS = ("bone_age_months", "chronological_age_months")
+NUMERIC_COLUMNS = ("bone_age_months", "chronological_age_months")
 MAX_BONE_AGE_MONTHS = 240.0
 AGE_BAND_EDGES_MONTHS = (0, 60, 120, 168, 240)
 
@@ -99,12 +99,12 @@ class Dataset:
     @classmethod
     def load(cls, folder: Path) -> Self:
         facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        text = dict.fromkeys({*MANIFEST_COLUMNS, "source_row", "raw_bone_age"} - set(_NUMERIC_COLUMNS), str)
+        text = dict.fromkeys({*MANIFEST_COLUMNS, "source_row", "raw_bone_age"} - set(NUMERIC_COLUMNS), str)
         table = pd.read_csv(
             folder / "manifest.csv",
-            dtype=text | dict.fromkeys(_NUMERIC_COLUMNS, float),
+            dtype=text | dict.fromkeys(NUMERIC_COLUMNS, float),
             keep_default_na=False,
-            na_values=dict.fromkeys(_NUMERIC_COLUMNS, ""),
+            na_values=dict.fromkeys(NUMERIC_COLUMNS, ""),
             float_precision="round_trip",
         )
         return cls(facts["name"], Path(facts["root"]), table, facts["synthetic"])

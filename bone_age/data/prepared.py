@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bone_age.data.manifest import Dataset
+from bone_age.data.manifest import NUMERIC_COLUMNS, Dataset
+from bone_age.data.threads import stream_in_threads
 from bone_age.errors import InputError
 from bone_age.imaging import ImageError, PreprocessingSettings, preprocess, read_image
-from bone_age.progress import track
 
 IMAGES, TABLE, QUARANTINE, FACTS = "images.npy", "rows.csv", "quarantine.csv", "prepared.json"
 
@@ -71,10 +71,16 @@ class PreparedImages:
     @classmethod
     def load(cls, folder: Path) -> Self:
         facts = json.loads((folder / FACTS).read_text())
-        text = dict.fromkeys(("image_id", "path", "sha256", "sex", "patient_id", "split"), str)
+        text = dict.fromkeys(("image_id", "path", "sha256", "sex", "patient_id", "split", "source_row", "raw_bone_age"), str)
         return cls(
             folder=folder,
-            table=pd.read_csv(folder / TABLE, dtype=text, keep_default_na=False),
+            table=pd.read_csv(
+                folder / TABLE,
+                dtype=text | dict.fromkeys(NUMERIC_COLUMNS, float),
+                keep_default_na=False,
+                na_values=dict.fromkeys(NUMERIC_COLUMNS, ""),
+                float_precision="round_trip",
+            ),
             quarantined=pd.read_csv(folder / QUARANTINE, dtype=str, keep_default_na=False),
             preprocessing=PreprocessingSettings(**facts["preprocessing"]),
             dataset_name=facts["dataset_name"],
@@ -129,11 +135,7 @@ def _preprocess_all(dataset: Dataset, settings: PreprocessingSettings) -> Iterat
             return str(error)
 
     paths = dataset.table["path"].tolist()
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        chunk = workers * 16
-        for start in track(range(0, len(paths), chunk), f"preprocessing to {settings.image_size_px} px", unit=chunk):
-            yield from pool.map(one, paths[start : start + chunk])
+    yield from stream_in_threads(one, paths, f"preprocessing to {settings.image_size_px} px")
 
 
 def _refuse_too_many(dataset: Dataset, refused: list[dict[str, object]], max_share: float) -> None:
@@ -151,6 +153,4 @@ def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        import shutil
-
         shutil.copyfile(source, target)

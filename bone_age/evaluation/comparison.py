@@ -141,8 +141,9 @@ class Comparison:
         xceptions = [m for m in self.models if not m.is_ablation and m.architecture.startswith("xception")]
         return min(xceptions, key=lambda m: m.validation.metrics.mae.value, default=None)
 
-    def decided(self, decision: Decision) -> Comparison:
-        return replace(self, decision=decision)
+    def decided(self, decision: Decision, run_name: str | None = None) -> Comparison:
+        """The same with a decision, taken by a run that may be a later one than made the models."""
+        return replace(self, decision=decision, run_name=run_name or self.run_name)
 
     def save(self, folder: Path) -> None:
         """Write everything, plots left aside: `comparison.json`, and a folder for each evaluation.

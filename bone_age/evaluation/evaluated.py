@@ -39,10 +39,11 @@ class EvaluatedModel:
         return figures | {"inference_ms_per_image": self.inference_ms_per_image}
 
     def save(self, folder: Path) -> None:
+        """Write tables and calibration; plots are drawn from them by whoever shows them."""
         (folder / "calibration.json").write_text(self.calibration.model_dump_json(indent=2))
         (folder / "inference_ms.txt").write_text(repr(self.inference_ms_per_image))
-        self.validation.save(folder / "validation")
-        self.test.save(folder / "test")
+        self.validation.save_tables(folder / "validation")
+        self.test.save_tables(folder / "test")
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,7 +42,7 @@ class Policy(Strict):
 
 
 class Gate(BaseModel):
-    """One criterion: passes when `figure` is finite and below `bound` (both in months of MAE)."""
+    """One criterion: passes when `figure` is finite and below `bound`; `meaning` says what both are."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,6 +71,7 @@ class Candidate(BaseModel):
     architecture: str
     validation_mae: float | None
     test_mae: float | None
+    synthetic: bool = False
 
 
 class Champion(BaseModel):
@@ -80,14 +81,16 @@ class Champion(BaseModel):
 
     version: int
     test_mae: float | None
+    synthetic: bool = False
+    why_not_measured: str = ""
 
 
 class Decision(BaseModel):
-    """Outcome of one run: promoted or not, and why."""
+    """Outcome of one run and why. `already champion`: the run made nothing new, its best model serves since before."""
 
     model_config = ConfigDict(frozen=True)
 
-    promoted: bool
+    outcome: Literal["promoted", "not promoted", "already champion"]
     version: int | None
     architecture: str | None
     test_mae: float | None
@@ -95,6 +98,10 @@ class Decision(BaseModel):
     reason: str
     policy_digest: str
     previous_champion: int | None
+
+    @property
+    def promoted(self) -> bool:
+        return self.outcome == "promoted"
 
 
 def choose(candidates: list[Candidate]) -> Candidate | None:
@@ -115,7 +122,7 @@ def decide(
     previous = champion.version if champion else None
     if chosen is None:
         return Decision(
-            promoted=False,
+            outcome="not promoted",
             version=None,
             architecture=None,
             test_mae=None,
@@ -124,16 +131,16 @@ def decide(
             policy_digest=policy.digest,
             previous_champion=previous,
         )
-    gates = _gates(chosen, baseline_test_mae, champion, policy)
+    serves_already = champion is not None and champion.version == chosen.version
+    gates = _gates(chosen, baseline_test_mae, None if serves_already else champion, policy)
     failed = [gate for gate in gates if not gate.passed]
-    passed_text = "; ".join(str(gate) for gate in gates)
     return Decision(
-        promoted=not failed,
+        outcome="already champion" if serves_already else "not promoted" if failed else "promoted",
         version=chosen.version,
         architecture=chosen.architecture,
         test_mae=chosen.test_mae,
         gates=gates,
-        reason="; ".join(f"failed {gate}" for gate in failed) if failed else f"passed {passed_text}",
+        reason="; ".join(f"failed {gate}" for gate in failed) or "; ".join(f"passed {gate}" for gate in gates),
         policy_digest=policy.digest,
         previous_champion=previous,
     )
@@ -144,10 +151,15 @@ def _gates(
 ) -> tuple[Gate, ...]:
     bound = None if baseline_test_mae is None else baseline_test_mae * policy.max_share_of_baseline_mae
     gates = [
-        Gate(name="beats_baseline", figure=chosen.test_mae, bound=bound, meaning="test MAE against the mean for that sex")
+        Gate(name="beats_baseline", figure=chosen.test_mae, bound=bound, meaning="test MAE in months against the mean for that sex")
     ]
     if champion is not None:
         lower = None if champion.test_mae is None else champion.test_mae - policy.champion_margin_months
-        meaning = f"test MAE against champion version {champion.version} on the same test rows"
+        meaning = f"test MAE in months against champion version {champion.version} on the same test rows"
+        if champion.why_not_measured:
+            meaning += f", which could not be measured: {champion.why_not_measured}"
         gates.append(Gate(name="beats_champion", figure=chosen.test_mae, bound=lower, meaning=meaning))
+        if not champion.synthetic:
+            meaning = f"1 if trained on synthetic images; champion version {champion.version} was trained on radiographs"
+            gates.append(Gate(name="no_synthetic_successor", figure=float(chosen.synthetic), bound=1.0, meaning=meaning))
     return tuple(gates)

@@ -23,7 +23,7 @@ from bone_age.data.prepared import PreparedImages
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.batches import Batches
 from bone_age.modelling.checkpoint import Checkpoint, History
-from bone_age.modelling.devices import accelerators, across_devices, make_repeatable
+from bone_age.modelling.devices import accelerators, across_devices, keep_freed_memory, make_repeatable
 from bone_age.modelling.export import export_onnx
 from bone_age.modelling.frozen_features import frozen_features
 from bone_age.modelling.network import Network, build_network, uses_sex
@@ -51,6 +51,7 @@ def train(
     Raises:
         BoneAgeError: The loss became infinite or NaN.
     """
+    keep_freed_memory()
     make_repeatable(plan.seed)
     checkpoint = Checkpoint(home.checkpoints / training_key(plan, images))
     _forget_finished(home.checkpoints, keep=checkpoint.folder)

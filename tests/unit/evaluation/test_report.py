@@ -126,7 +126,7 @@ def test_files_appear_whole_and_figures_are_strict_json(comparison: Comparison, 
     assert document["schema_version"] == 1
     assert [model["name"] for model in document["models"]] == ["xception_multi"]
     assert document["models"][0]["test"]["mae"] == comparison.models[0].test.metrics.mae.value
-    assert document["decision"]["promoted"] is True
+    assert document["decision"]["outcome"] == "promoted"
     assert document["best_on_validation"] == document["candidate"] == "xception_multi"
     written = {str(path.relative_to(html.parent)) for path in html.parent.rglob("*") if path.is_file()}
     assert {"report.html", "report.json", "plots/comparison.png", "plots/xception_multi/loss_curves.png"} <= written

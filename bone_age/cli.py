@@ -1,0 +1,217 @@
+"""`bone-age`: the command line. Everything heavy is imported inside the command that needs it.
+
+Exit codes: 0 done, 2 bad input, 1 anything else. Errors are one line on stderr; `--debug` shows where they come from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bone_age.serving.predictor import Prediction, Predictor
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Estimate bone age from hand radiographs; train, govern and serve the models that do. Not a medical device.",
+)
+
+Reference = Annotated[
+    str | None,
+    typer.Option("--model", metavar="REF", help="models:/bone-age@champion, models:/bone-age/7 or a folder [default: the champion]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and library logs.")] = False) -> None:
+    if debug:
+        os.environ["BONE_AGE_DEBUG"] = "1"
+
+
+@app.command(epilog="Example: `bone-age train --config configs/rsna_cpu.yaml --data ~/rsna`")
+def train(
+    config: Annotated[Path, typer.Option(help="What to train on, and how.")] = Path("configs/quickstart.yaml"),
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Data set folder, or `synthetic`; instead of the configuration's.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="What a model has to show [default: configs/policy.yaml]")] = None,
+) -> None:
+    """Run the training pipeline: four models trained, compared and registered, the best Xception promoted on evidence.
+
+    Run again, it goes on where it was interrupted, and takes from the cache what did not change.
+    """
+    from bone_age.governance.promotion import Policy
+    from bone_age.provenance import PROJECT
+    from bone_age.settings import Home, load_config
+
+    settings = load_config(config)
+    if data is not None:
+        settings = settings.with_source(data)
+    rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
+    home = Home().prepare()
+    from pipelines.running import run_training  # ZenML, slow to import, and only after everything was checked
+
+    outcome = run_training(settings, rules, home, _debugging())
+    from bone_age.summary import show_outcome
+
+    show_outcome(outcome.comparison, outcome.decision, outcome.report, home)
+
+
+@app.command(epilog="Example: `bone-age evaluate --model models:/bone-age/2 --data ~/rsna --out evaluation/`")
+def evaluate(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Labelled data set folder, or `synthetic`.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Takes metrics.json, predictions.csv and plots/.")],
+    model: Reference = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows, always the same ones.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on every radiograph of a labelled data set."""
+    from bone_age.data.loading import load_dataset
+    from bone_age.data.manifest import require_labels
+    from bone_age.serving.scoring import score_dataset
+    from bone_age.settings import DataSettings, EvaluationSettings
+
+    dataset = load_dataset(DataSettings(source=data, limit=limit))
+    require_labels(dataset)
+    predictor = _predictor(model)
+    evaluation = score_dataset(predictor, dataset, dataset.table, "all", EvaluationSettings(), seed=0)
+    evaluation.save(out)
+    if as_json:
+        print(json.dumps(evaluation.to_json(), indent=2))
+        return
+    from bone_age.summary import show_evaluation
+
+    for warning in predictor.standing_warnings:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    show_evaluation(evaluation, out)
+
+
+@app.command(epilog="Example: `bone-age predict hand.png --sex F --chronological-age 126`")
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or DICOM.", show_default=False)],
+    sex: Annotated[str, typer.Option(metavar="M|F", help="The child's sex; never guessed.")],
+    chronological_age: Annotated[
+        float | None, typer.Option(metavar="MONTHS", help="Age since birth; adds a growth assessment.")
+    ] = None,
+    model: Reference = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate the bone age of one or more radiographs of children of one sex.
+
+    An image that cannot be used is named on stderr; the others are answered all the same, and the exit code is 2.
+    """
+    from bone_age.errors import InputError
+
+    if sex not in ("M", "F"):
+        raise InputError(f"--sex is '{sex}', expected M or F")
+    if chronological_age is not None and not 0 <= chronological_age <= 240:
+        raise InputError(f"--chronological-age is {chronological_age:g} months, expected 0 to 240")
+    predictor = _predictor(model)
+    answers, refused = [], 0
+    from bone_age.progress import bar
+
+    with bar() as progress:
+        task = progress.add_task("predicting", total=len(images), note="", visible=len(images) > 1)
+        for image in images:
+            try:
+                answers.append(_answer(predictor, image, sex, chronological_age))
+                if not as_json:
+                    progress.console.file.flush()
+                    _say(answers[-1])
+            except ValueError as error:  # ImageError and OutsideReferenceError
+                refused += 1
+                print(f"error: {error}", file=sys.stderr)
+            progress.advance(task)
+    if as_json:
+        print(json.dumps([answer.to_json() for answer in answers], indent=2))
+    if refused:
+        raise typer.Exit(InputError.exit_code)
+
+
+def _answer(predictor: Predictor, image: Path, sex: str, chronological_age: float | None) -> Prediction:
+    from dataclasses import replace
+
+    from bone_age.growth import assess_growth
+
+    answer = predictor.predict(image, sex)
+    if chronological_age is None:
+        return answer
+    interval = (answer.bone_age_months, answer.lower_months, answer.upper_months)
+    return replace(answer, growth=assess_growth(*interval, chronological_age, sex))
+
+
+def _say(answer: Prediction) -> None:
+    years, months = divmod(round(answer.bone_age_months), 12)
+    print(
+        f"{answer.image}: bone age {answer.bone_age_months:.1f} months ({years} y {months} m), "
+        f"90 % interval {answer.lower_months:.1f} to {answer.upper_months:.1f}  ({answer.model})"
+    )
+    if answer.growth is not None:
+        growth = answer.growth
+        print(
+            f"  growth: {growth.verdict}; z = {growth.z:+.1f} ({growth.z_lower:+.1f} to {growth.z_upper:+.1f}) "
+            f"at {growth.chronological_age_months:g} months, {growth.reference}"
+        )
+    for warning in answer.warnings:
+        print(f"  warning: {warning.message}")
+
+
+@app.command(epilog='Example: `eval "$(bone-age env)"`')
+def env() -> None:
+    """Print the environment as `export` lines, for MLflow's and ZenML's own commands to find this home."""
+    import shlex
+
+    from bone_age.settings import Home
+
+    for name, value in Home().exports().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _predictor(reference: str | None) -> Predictor:
+    from bone_age.serving.references import load_predictor
+
+    return load_predictor(reference)
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("BONE_AGE_DEBUG"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code; every error is one line."""
+    import click
+
+    command: Any = typer.main.get_command(app)
+    try:
+        sys.exit(command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False))
+    except click.ClickException as error:
+        _fail(error, error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
+        _fail(error, "interrupted", 1)
+    except Exception as error:
+        known = getattr(error, "exit_code", None)
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        _fail(error, message, known or 1)
+
+
+def _fail(error: BaseException, message: str, exit_code: int) -> None:
+    if _debugging():
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Which model answers: a version in the registry, a folder, or, where none was promoted yet, the reference model.
+
+A folder is loaded without MLflow being imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bone_age.errors import ModelError
+from bone_age.provenance import PROJECT
+from bone_age.serving.bundle import CHECKSUMS
+from bone_age.serving.predictor import Predictor, Warning
+
+REFERENCE_MODEL = PROJECT / "models" / "reference"
+SYNTHETIC = Warning("synthetic_model", "This model was trained on synthetic images; its answers mean nothing for a child.")
+
+
+def load_predictor(reference: str | None) -> Predictor:
+    """Load a model by its reference; None is the champion or, where there is none, the reference model.
+
+    Raises:
+        ModelError: There is no such model, or its checksums do not match.
+    """
+    if reference is None:
+        return _champion_or_reference()
+    if reference.startswith("models:/"):
+        return _registered(reference)
+    return _with_warnings(Path(reference), reference)
+
+
+def _registered(reference: str) -> Predictor:
+    from bone_age.registry import resolve
+
+    exact, folder = resolve(reference)
+    return _with_warnings(folder, exact)
+
+
+def _champion_or_reference() -> Predictor:
+    from bone_age.registry import CHAMPION, REGISTERED_MODEL, version_by_alias
+
+    if version_by_alias(CHAMPION) is not None:
+        return _registered(f"models:/{REGISTERED_MODEL}@{CHAMPION}")
+    if not (REFERENCE_MODEL / CHECKSUMS).is_file():
+        raise ModelError("there is no champion yet; `bone-age train` makes one, or name a model with --model")
+    said = Warning("reference_model", "No model was promoted here; the project's reference model answered.")
+    return _with_warnings(REFERENCE_MODEL, "reference", said)
+
+
+def _with_warnings(folder: Path, name: str, *warnings: Warning) -> Predictor:
+    predictor = Predictor.from_folder(folder, name)
+    if predictor.bundle.facts.synthetic:
+        warnings = (*warnings, SYNTHETIC)
+    return Predictor(predictor.bundle, name, warnings)

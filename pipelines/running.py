@@ -1,0 +1,125 @@
+"""Starting the training pipeline: one at a time in a home, cleaned up after when it is killed.
+
+ZenML and MLflow keep their own records of a run; what a killed process left open in them is closed by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from zenml.client import Client
+from zenml.enums import ExecutionStatus
+from zenml.models import PipelineRunResponse
+from zenml.utils import source_utils
+
+from bone_age import tracking
+from bone_age.data.loading import dataset_key
+from bone_age.errors import BoneAgeError
+from bone_age.evaluation.comparison import Comparison
+from bone_age.governance.promotion import Decision, Policy
+from bone_age.mlflow_connection import connect, world_key
+from bone_age.provenance import PROJECT
+from bone_age.settings import Home, TrainingConfig
+from pipelines.training import training_pipeline
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a finished pipeline run made; `report` is the HTML file under `results/`."""
+
+    comparison: Comparison
+    decision: Decision
+    mlflow_run_id: str
+    report: Path
+
+
+def run_training(config: TrainingConfig, policy: Policy, home: Home, debug: bool = False) -> TrainingOutcome:
+    """Run the training pipeline on the active ZenML stack and wait for it.
+
+    Raises:
+        InputError: The data set or an image is not usable; the step's own message.
+        BoneAgeError: Another training runs in this home, the run failed, or was interrupted.
+    """
+    home.prepare()
+    with _alone(home.root / "training.lock"):
+        logging.disable(logging.NOTSET if debug else logging.CRITICAL)  # ZenML logs each failure with its traceback
+        connect()
+        source_utils.set_custom_source_root(str(PROJECT))
+        _close_killed_runs()
+        run_name = f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        parameters = {"dataset_key": dataset_key(config.data), "world_key": world_key()}
+        with _ended_by_signals():
+            try:
+                training_pipeline.with_options(run_name=run_name)(config, policy, **parameters)
+            except KeyboardInterrupt:
+                _close(run_name, "KILLED")
+                raise BoneAgeError("interrupted; the same command goes on from the last finished epoch") from None
+            except Exception:
+                _close(run_name, "FAILED")
+                raise
+        return _outcome(run_name, home)
+
+
+def _outcome(run_name: str, home: Home) -> TrainingOutcome:
+    run = Client().get_pipeline_run(run_name)
+    tracking.close_parent(str(run.id), "FINISHED")
+    parent = tracking.find_parent(str(run.id))
+    if run.status != ExecutionStatus.COMPLETED or parent is None:
+        raise BoneAgeError(f"pipeline run {run_name} ended as {run.status}")
+    return TrainingOutcome(
+        comparison=_output(run, "compare_models"),
+        decision=_output(run, "promote_best"),
+        mlflow_run_id=parent.info.run_id,
+        report=tracking.fetch_report(str(run.id), home.results / run_name),
+    )
+
+
+def _output(run: PipelineRunResponse, step: str) -> Any:
+    return run.steps[step].output.load()
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Two trainings in one home would write the same checkpoints; the lock goes with its process, however it ends."""
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise BoneAgeError(f"another training (process {file.read() or '?'}) runs in {lock.parent}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A polite kill ends a run like Ctrl-C does, so that MLflow shows it as killed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _close(run_name: str, status: str) -> None:
+    for run in Client().list_pipeline_runs(name=run_name):
+        tracking.close_parent(str(run.id), status)
+
+
+def _close_killed_runs() -> None:
+    """Nothing else runs in this home now, so what ZenML still calls running was killed."""
+    for run in Client().list_pipeline_runs(status="running", size=50):
+        parent = tracking.find_parent(str(run.id))
+        if parent is not None and parent.info.status == "RUNNING":
+            tracking.close_parent(str(run.id), "KILLED")

@@ -1,0 +1,54 @@
+"""The training pipeline: from a data set to four registered models, the best Xception of which may become champion.
+
+Steps are named after what they make; the four trainings do not depend on each other, so an orchestrator that can runs
+them side by side. Steps that read the outside world (the registry's aliases) are never cached, all others are.
+"""
+
+from __future__ import annotations
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from bone_age.governance.promotion import Policy
+from bone_age.settings import TrainingConfig
+from steps.compare import compare_models
+from steps.evaluate import evaluate_model
+from steps.ingest import ingest_dataset
+from steps.preprocess import preprocess_images
+from steps.promote import promote_best
+from steps.record import record_configuration
+from steps.register import register_models
+from steps.report import publish_report
+from steps.split import split_dataset
+from steps.train import train_model
+from steps.validate import validate_data
+
+
+@pipeline(name="bone-age-training", execution_mode=ExecutionMode.FAIL_FAST)
+def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, world_key: str) -> None:
+    """Train, compare, register and, on evidence, promote.
+
+    Args:
+        dataset_key: Changes with any byte of the data set, which ZenML's cache cannot see.
+        world_key: Names the MLflow database; results cached for another one point to runs that are not there.
+    """
+    record_configuration(config, policy)
+    dataset = ingest_dataset(config.data, dataset_key, world_key, after="record_configuration")
+    validation = validate_data(dataset, config.validation, config.split)
+    splits = split_dataset(dataset, validation, config.split)
+
+    images, models, evaluated = {}, [], []
+    for plan in config.plans:
+        size = plan.preprocessing.digest  # one preprocessing for all trainings that want the same
+        if size not in images:
+            images[size] = preprocess_images(splits, plan.preprocessing, config.max_quarantined_share)
+        model = train_model(images[size], plan, id=plan.name)
+        models.append(model)
+        evaluated.append(
+            evaluate_model(model, images[size], config.evaluation, config.seed, id=f"evaluate_{plan.name}")
+        )
+
+    comparison = compare_models(models, evaluated, next(iter(images.values())), validation, config)
+    candidates = register_models(models, evaluated, policy.digest, after="compare_models")
+    decision = promote_best(candidates, comparison, splits, policy, config.seed)
+    publish_report(comparison, decision)

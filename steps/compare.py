@@ -1,0 +1,25 @@
+from typing import Annotated
+
+from zenml import step
+
+from bone_age.data.expectations import DataValidation
+from bone_age.data.prepared import PreparedImages
+from bone_age.evaluation.comparison import Comparison
+from bone_age.evaluation.evaluated import EvaluatedModel
+from bone_age.evaluation.side_by_side import compare_trained
+from bone_age.modelling.trained import TrainedModel
+from bone_age.settings import TrainingConfig
+from steps.caching import EVALUATE
+from steps.context import current_run
+
+
+@step(cache_policy=EVALUATE)
+def compare_models(
+    models: list[TrainedModel],
+    evaluated: list[EvaluatedModel],
+    images: PreparedImages,
+    validation: DataValidation,
+    config: TrainingConfig,
+) -> Annotated[Comparison, "comparison"]:
+    """Put all models and the baseline side by side on the same test rows."""
+    return compare_trained(models, evaluated, images, validation, config, current_run().name)

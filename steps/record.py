@@ -1,0 +1,13 @@
+from zenml import step
+
+from bone_age import tracking
+from bone_age.governance.promotion import Policy
+from bone_age.settings import TrainingConfig
+from steps.context import current_run
+
+
+@step(enable_cache=False)
+def record_configuration(config: TrainingConfig, policy: Policy) -> None:
+    """Open the pipeline run's parent run in MLflow with everything that was asked for, before any work is done."""
+    with tracking.parent_run(current_run()):
+        tracking.log_config(config, policy.digest)
