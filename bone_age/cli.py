@@ -59,9 +59,10 @@ def train(
         settings = settings.with_source(data)
     rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
     home = Home().prepare()
+    _silence_libraries()
     from pipelines.running import run_training  # ZenML, slow to import, and only after everything was checked
 
-    outcome = run_training(settings, rules, home, _debugging())
+    outcome = run_training(settings, rules, home)
     from bone_age.summary import show_outcome
 
     show_outcome(outcome.comparison, outcome.decision, outcome.report, home)
@@ -120,7 +121,7 @@ def predict(
     answers, refused = [], 0
     from bone_age.progress import bar
 
-    with bar() as progress:
+    with bar(transient=True) as progress:
         task = progress.add_task("predicting", total=len(images), note="", visible=len(images) > 1)
         for image in images:
             try:
@@ -185,6 +186,16 @@ def _predictor(reference: str | None) -> Predictor:
 
 def _debugging() -> bool:
     return bool(os.environ.get("BONE_AGE_DEBUG"))
+
+
+def _silence_libraries() -> None:
+    """ZenML, MLflow and Great Expectations log every failure with its traceback and much beside; `--debug` shows it."""
+    if not _debugging():
+        import logging
+        import warnings
+
+        logging.disable(logging.CRITICAL)
+        warnings.simplefilter("ignore")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

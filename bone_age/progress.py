@@ -1,4 +1,4 @@
-"""Progress on stderr for work that takes long; silent where nobody watches."""
+"""Progress on stderr for work that takes long; where nobody watches, one line when it is done."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def bar() -> Progress:
-    """A progress bar as the whole package shows it; disappears when done."""
+def bar(transient: bool = False) -> Progress:
+    """A progress bar as the whole package shows it; stays as one line when done, unless `transient`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -15,5 +15,5 @@ def bar() -> Progress:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
-        transient=True,
+        transient=transient,
     )

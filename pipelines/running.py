@@ -6,7 +6,6 @@ ZenML and MLflow keep their own records of a run; what a killed process left ope
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ class TrainingOutcome:
     report: Path
 
 
-def run_training(config: TrainingConfig, policy: Policy, home: Home, debug: bool = False) -> TrainingOutcome:
+def run_training(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:
     """Run the training pipeline on the active ZenML stack and wait for it.
 
     Raises:
@@ -51,7 +50,6 @@ def run_training(config: TrainingConfig, policy: Policy, home: Home, debug: bool
     """
     home.prepare()
     with _alone(home.root / "training.lock"):
-        logging.disable(logging.NOTSET if debug else logging.CRITICAL)  # ZenML logs each failure with its traceback
         connect()
         source_utils.set_custom_source_root(str(PROJECT))
         _close_killed_runs()

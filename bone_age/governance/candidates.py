@@ -14,7 +14,7 @@ from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.governance.promotion import Candidate
 from bone_age.mlflow_connection import connect
 from bone_age.modelling.trained import TrainedModel
-from bone_age.registry import find_version, register_bundle
+from bone_age.registry import BUNDLE, find_version, register_bundle
 from bone_age.serving.bundle import Bundle, ModelFacts, write_bundle
 
 FROM_THE_RUN = ("git_commit", "git_dirty", "lock_digest", "zenml_run_id")
@@ -42,8 +42,10 @@ def _register(model: TrainedModel, figures: EvaluatedModel, policy_digest: str) 
     existing = find_version(model.record.mlflow_run_id)
     if existing is not None:
         return int(existing.version)
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = write_bundle(Path(folder), model.folder, figures.calibration, _facts(model, figures))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / BUNDLE  # MLflow stores it under this name
+        folder.mkdir()
+        bundle = write_bundle(folder, model.folder, figures.calibration, _facts(model, figures))
         tags = _tags(model, bundle, policy_digest)
         return register_bundle(bundle.folder, model.record.mlflow_run_id, tags, _description(bundle.facts, figures))
 

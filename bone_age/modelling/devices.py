@@ -1,12 +1,9 @@
-"""What depends on the Keras backend: repeatable kernels, several devices, quiet logs. The one place that names them."""
+"""What depends on the Keras backend: repeatable kernels, several devices. The one place that names them."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 from contextlib import AbstractContextManager, nullcontext
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 

@@ -166,7 +166,7 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.plan, self.checkpoint, self.history, self.on_epoch, self.n_train = plan, checkpoint, history, on_epoch, n_train
-        self.progress = bar()
+        self.progress = bar(transient=True)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.progress.start()

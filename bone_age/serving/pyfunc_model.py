@@ -25,7 +25,8 @@ class BoneAgeModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         self.predictor = Predictor.from_folder(Path(context.artifacts["bundle"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    # Without a type hint on the input: MLflow would take one for a schema and refuse arrays and bytes.
+    def predict(self, context: Any, model_input, params: Any = None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
         """`model_input`: a data frame, a list of dictionaries, or one dictionary, with `image` and `sex`.
 
         Returns:
