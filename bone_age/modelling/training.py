@@ -220,7 +220,8 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
 def _write(
     plan: PlannedTraining, network: Network, images: PreparedImages, history: History, folder: Path
 ) -> TrainedModel:
-    network.full.save(folder / "model.keras", include_optimizer=False)
+    whole = _uncut(plan, network)
+    whole.save(folder / "model.keras", include_optimizer=False)
     export_onnx(network, folder / "model.onnx")
     (folder / "preprocessing.json").write_text(plan.preprocessing.model_dump_json(indent=2))
     record = TrainingRecord(
@@ -234,20 +235,30 @@ def _write(
         backend=f"{keras.backend.backend()} (keras {keras.__version__})",
         devices=accelerators() or ["cpu"],
         mlflow_run_ids=history.mlflow_run_ids,
-        onnx_difference_months=_onnx_difference(network, images, plan, folder / "model.onnx"),
+        onnx_difference_months=_onnx_difference(whole, images, plan, folder / "model.onnx"),
     )
     (folder / "training.json").write_text(record.model_dump_json(indent=2))
     return TrainedModel.load(folder)
 
 
-def _onnx_difference(network: Network, images: PreparedImages, plan: PlannedTraining, onnx_path: Path) -> float:
+def _uncut(plan: PlannedTraining, network: Network) -> keras.Model:
+    """The same model without a cut: Keras cannot save one whose layers also belong to a model of intermediate tensors."""
+    if network.frozen is None:
+        return network.full
+    recipe = plan.training.model_copy(update={"trainable_from": None, "weights": "none"})
+    whole = build_network(plan.model_copy(update={"training": recipe})).full
+    whole.set_weights(network.full.get_weights())
+    return whole
+
+
+def _onnx_difference(model: keras.Model, images: PreparedImages, plan: PlannedTraining, onnx_path: Path) -> float:
     """Largest difference in months between the Keras model and its ONNX file over up to 16 validation images."""
     from bone_age.serving.onnx_network import OnnxNetwork
 
     table = images.split("validation").head(16)
     batch = np.stack([images.images[row] for row in table["array_row"]])
     sex = (table["sex"] == "M").to_numpy(np.float32)[:, None]
-    keras_months = network.full.predict([batch, sex] if uses_sex(plan.architecture) else batch, verbose=0)
+    keras_months = model.predict([batch, sex] if uses_sex(plan.architecture) else batch, verbose=0)
     onnx_months = OnnxNetwork(onnx_path).run(batch, sex).bone_age_months
     return float(np.abs(keras_months[:, 0] - onnx_months).max())
 
