@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def warn(messages: Iterable[str]) -> None:
+    """Remarks that do not stop the work, a line each on stderr."""
+    for message in messages:
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def bar(transient: bool = False) -> Progress:

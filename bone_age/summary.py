@@ -24,9 +24,9 @@ _OUTCOMES = {
 def show_outcome(comparison: Comparison, decision: Decision, report: Path, home: Home) -> None:
     """The models against the baseline, why one was promoted or not, and where to look; the last line is the decision."""
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, title=f"Test set: {comparison.baseline.caption}", title_justify="left")
-    for column in ("model", "test MAE, months (95 %)", "R²", "against the baseline (95 %)"):
-        table.add_column(column)
+    table = Table(box=box.SIMPLE_HEAD, title=f"{comparison.baseline.caption}; months of test MAE", title_justify="left")
+    for column in ("model", "MAE (95 %)", "R²", "to baseline (95 %)"):
+        table.add_column(column, no_wrap=True)
     for model in comparison.models:
         style = "bold" if model is comparison.best_xception else None
         difference = comparison.against_baseline[model.name]

@@ -187,8 +187,8 @@ def log_plan(plan: PlannedTraining, images: PreparedImages) -> None:
 
 
 def log_epoch(epoch: int, figures: dict[str, float]) -> None:
-    """One epoch's figures of the current run, counted from 0."""
-    mlflow.log_metrics(figures, step=epoch)
+    """One epoch's figures of the current run, counted from 0; `validation_mae` itself is the evaluation's."""
+    mlflow.log_metrics({f"epoch/{name}": figure for name, figure in figures.items()}, step=epoch)
 
 
 def log_training(model: TrainedModel, images: PreparedImages) -> None:

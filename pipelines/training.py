@@ -35,7 +35,7 @@ def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, 
     record_configuration(config, policy)
     dataset = ingest_dataset(config.data, dataset_key, world_key, after="record_configuration")
     validation = validate_data(dataset, config.validation, config.split)
-    splits = split_dataset(dataset, validation, config.split)
+    splits = split_dataset(dataset, validation, config.split, config.evaluation.coverage)
 
     images, models, evaluated = {}, [], []
     for plan in config.plans:
@@ -48,7 +48,7 @@ def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, 
             evaluate_model(model, images[size], config.evaluation, config.seed, id=f"evaluate_{plan.name}")
         )
 
-    comparison = compare_models(models, evaluated, next(iter(images.values())), validation, config)
+    comparison = compare_models(models, evaluated, next(iter(images.values())), validation, splits, config)
     candidates = register_models(models, evaluated, policy.digest, after="compare_models")
     decision = promote_best(candidates, comparison, splits, policy, config.seed)
     publish_report(comparison, decision)

@@ -6,6 +6,8 @@ from bone_age import tracking
 from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.splits import assign_splits, split_balance
+from bone_age.evaluation.intervals import require_rows
+from bone_age.progress import warn
 from bone_age.settings import SplitSettings
 from steps.caching import INGEST
 from steps.context import current_run
@@ -13,10 +15,13 @@ from steps.context import current_run
 
 @step(cache_policy=INGEST)
 def split_dataset(
-    dataset: Dataset, validation: DataValidation, split: SplitSettings
+    dataset: Dataset, validation: DataValidation, split: SplitSettings, coverage: float
 ) -> Annotated[Dataset, "splits"]:
     """Give every patient to train, validation or test, and report the balance over sex and age."""
     assigned = assign_splits(dataset, split)
+    require_rows(len(assigned.split("validation")), coverage)
+    balance = split_balance(assigned, split.warn_band_below)
     with tracking.parent_run(current_run()):
-        tracking.log_splits(assigned, split_balance(assigned, split.warn_band_below))
+        tracking.log_splits(assigned, balance)
+    warn(balance.warnings)
     return assigned

@@ -6,6 +6,7 @@ from bone_age import tracking
 from bone_age.data.expectations import DataValidation, validate_dataset
 from bone_age.data.manifest import Dataset
 from bone_age.data.splits import assign_splits
+from bone_age.progress import warn
 from bone_age.settings import SplitSettings, ValidationBounds
 from steps.caching import VALIDATE
 from steps.context import current_run
@@ -19,5 +20,6 @@ def validate_data(
     validation = validate_dataset(assign_splits(dataset, split), bounds)
     with tracking.parent_run(current_run()):
         tracking.log_validation(validation)
-        validation.raise_on_errors()
+    warn(validation.warnings)
+    validation.raise_on_errors()
     return validation

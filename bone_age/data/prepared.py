@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bone_age.data.array_file import create_array
 from bone_age.data.manifest import NUMERIC_COLUMNS, Dataset
 from bone_age.data.threads import stream_in_threads
 from bone_age.errors import InputError
@@ -98,7 +99,7 @@ def prepare_images(
         InputError: More than `max_quarantined_share` of the images cannot be decoded; the first five are named.
     """
     size = settings.image_size_px
-    array = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(len(dataset), size, size))
+    array = create_array(folder / IMAGES, np.uint8, (len(dataset), size, size))
     kept, refused = [], []
     for index, result in enumerate(_preprocess_all(dataset, settings)):
         if isinstance(result, str):

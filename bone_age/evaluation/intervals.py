@@ -90,11 +90,7 @@ class IntervalCalibration(BaseModel):
             raise InputError(
                 f"interval calibration: row {row}: {true[row]} true, {predicted[row]} predicted: not finite"
             )
-        needed = _rows_needed(coverage)
-        if len(errors) < needed:
-            raise InputError(
-                f"{coverage:.0%} prediction intervals need at least {needed} validation rows, there are {len(errors)}"
-            )
+        require_rows(len(errors), coverage)
         pooled = _conformal_quantile(errors, coverage)
         band_of_row = _band_of(predicted, BAND_STARTS_MONTHS)
         bands = []
@@ -138,6 +134,19 @@ class IntervalCalibration(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "file"
             raise ModelError(f"{path}: no interval calibration: {where}: {first['msg']}") from None
+
+
+def require_rows(n_validation: int, coverage: float) -> None:
+    """Refuse a validation split that is too small for intervals, before hours are spent on training.
+
+    Raises:
+        InputError: The message says how many rows it takes.
+    """
+    needed = _rows_needed(coverage)
+    if n_validation < needed:
+        raise InputError(
+            f"{coverage:.0%} prediction intervals need at least {needed} validation rows, there are {n_validation}"
+        )
 
 
 def _rows_needed(coverage: float) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pandas as pd
 import yaml
 
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import SPLITS
 from bone_age.data.prepared import PreparedImages
 from bone_age.evaluation.baseline import BASELINE_NAME, SexMeanBaseline
@@ -23,7 +22,7 @@ def compare_trained(
     models: Sequence[TrainedModel],
     evaluated: Sequence[EvaluatedModel],
     images: PreparedImages,
-    validation: DataValidation,
+    warnings: Sequence[str],
     config: TrainingConfig,
     run_name: str,
 ) -> Comparison:
@@ -32,6 +31,7 @@ def compare_trained(
     Args:
         models, evaluated: In the same order.
         images: Any of the run's prepared images; only the rows and their splits are read.
+        warnings: What validation and splitting remarked; quarantined images are added.
     Raises:
         InputError: Models tested on different rows, or too few validation rows for the intervals.
     """
@@ -40,7 +40,7 @@ def compare_trained(
         fingerprint=images.dataset_fingerprint,
         synthetic=images.synthetic,
         n_by_split={split: len(images.split(split)) for split in SPLITS},
-        validation_warnings=validation.warnings,
+        validation_warnings=(*warnings, *_quarantine_warnings(images)),
     )
     test = images.split("test")
     return compare(
@@ -53,6 +53,11 @@ def compare_trained(
         config.evaluation,
         config.seed,
     )
+
+
+def _quarantine_warnings(images: PreparedImages) -> list[str]:
+    reasons = images.quarantined["reason"].tolist()
+    return [f"{len(reasons)} images were set aside as unreadable: {'; '.join(reasons[:5])}"] if reasons else []
 
 
 def _summary(model: TrainedModel, figures: EvaluatedModel) -> ModelSummary:

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from bone_age.data.array_file import create_array
 from bone_age.data.prepared import PreparedImages
 from bone_age.modelling.devices import accelerators
 from bone_age.modelling.export import FEATURES, export_features
@@ -52,7 +53,7 @@ def _cached(frozen: keras.Model, images: PreparedImages, folder: Path, mirrored:
     source = images.images
     shape = (len(source), *frozen.output.shape[1:])
     if not target.exists():
-        np.lib.format.open_memmap(target, mode="w+", dtype=np.float16, shape=shape).flush()
+        create_array(target, np.float16, shape)
     done = json.loads(state.read_text())["done"] if state.exists() else 0
     if done < len(source):
         _compute(frozen, source, mirrored, target, state, done)

@@ -65,7 +65,7 @@ def train(
     try:
         with across_devices():
             network = build_network(plan)
-            _compile(network.trained, plan.training, _steps_per_epoch(plan, images))
+            compile_model(network.trained, plan.training, _steps_per_epoch(plan, images))
         if not history.finished:
             _fit(plan, network, images, home, checkpoint, history, on_epoch)
         checkpoint.restore_best(network.trained)
@@ -83,7 +83,8 @@ def training_key(plan: PlannedTraining, images: PreparedImages) -> str:
     return digest_of({"plan": digest_of(plan), "images": images.digest, "weights": content})[:24]
 
 
-def _compile(model: keras.Model, recipe: TrainingSettings, steps_per_epoch: int) -> None:
+def compile_model(model: keras.Model, recipe: TrainingSettings, steps_per_epoch: int) -> None:
+    """AdamW with warm-up and cosine decay over the whole training, Huber loss on months."""
     total = recipe.epochs * steps_per_epoch
     warmup = math.floor(recipe.warmup_share * total)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -212,6 +213,7 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             f"validation MAE {figures['validation_mae']:.1f} months{best} "
             f"({figures['images_per_second']:.0f} images/s)",
             highlight=False,
+            soft_wrap=True,
         )
         if history.epochs_since_best >= self.plan.training.early_stopping_epochs:
             self.model.stop_training = True
