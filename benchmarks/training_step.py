@@ -61,9 +61,19 @@ def main() -> None:
         return
     rates = {}
     for variant in VARIANTS:
-        command = [sys.executable, __file__, "--variant", variant, f"--size={options.size}", f"--images={options.images}"]
+        command = [
+            sys.executable,
+            __file__,
+            "--variant",
+            variant,
+            f"--size={options.size}",
+            f"--images={options.images}",
+        ]
         rates[variant] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-        print(f"{variant:36s} {rates[variant]:6.1f} images/s   ratio {rates[variant] / rates[VARIANTS[0]]:.2f}", flush=True)
+        print(
+            f"{variant:36s} {rates[variant]:6.1f} images/s   ratio {rates[variant] / rates[VARIANTS[0]]:.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,11 @@ app = typer.Typer(
 
 Reference = Annotated[
     str | None,
-    typer.Option("--model", metavar="REF", help="models:/bone-age@champion, models:/bone-age/7 or a folder [default: the champion]"),
+    typer.Option(
+        "--model",
+        metavar="REF",
+        help="models:/bone-age@champion, models:/bone-age/7 or a folder [default: the champion]",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
@@ -148,7 +152,7 @@ def _answer(predictor: Predictor, image: Path, sex: str, chronological_age: floa
     if chronological_age is None:
         return answer
     interval = (answer.bone_age_months, answer.lower_months, answer.upper_months)
-    return replace(answer, growth=assess_growth(*interval, chronological_age, sex))
+    return replace(answer, growth=assess_growth(*interval, chronological_age, "M" if sex == "M" else "F"))
 
 
 def _say(answer: Prediction) -> None:

@@ -1,7 +1,7 @@
 """Folders for what a step makes before it is handed to the artifact store.
 
 They lie on the disk of the home, so that large arrays are linked, not copied, to their place. A step cannot know when
-its result has been stored; the folders are removed when the process ends, and those of killed processes at the next start.
+its result has been stored; the folders go when the process ends, and those of killed processes at the next start.
 """
 
 from __future__ import annotations

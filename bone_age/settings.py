@@ -10,7 +10,7 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,8 +19,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bone_age.errors import InputError
 from bone_age.imaging import ClaheSettings, PreprocessingSettings
 
-ARCHITECTURES = ("xception_single", "xception_multi", "resnet50_single", "resnet50_multi")
 Architecture = Literal["xception_single", "xception_multi", "resnet50_single", "resnet50_multi"]
+
+
+def _all_architectures() -> dict[Architecture, dict[str, Any]]:
+    return {name: {} for name in get_args(Architecture)}
 
 
 class Strict(BaseModel):
@@ -59,12 +62,16 @@ class ValidationBounds(Strict):
     """What a data set has to satisfy; outside `error_*` the pipeline stops, outside `warn_*` it records a warning."""
 
     min_side_px: int = Field(64, ge=1)
-    min_contrast: float = Field(2.0, ge=0, description="standard deviation of grey levels (0-255) below which an image is blank")
+    min_contrast: float = Field(
+        2.0, ge=0, description="standard deviation of grey levels (0-255) below which an image is blank"
+    )
     error_share_of_one_sex: float = Field(0.95, ge=0.5, le=1)
     warn_share_of_one_sex: float = Field(0.70, ge=0.5, le=1)
     error_age_span_months: float = Field(60.0, ge=0, le=240, description="bone ages must span at least this")
     warn_empty_bands: int = Field(0, ge=0, description="bands of sex and age that may be empty without a warning")
-    near_duplicate_bits: int = Field(12, ge=0, le=32, description="perceptual hashes (of 256 bits) that differ in at most this many")
+    near_duplicate_bits: int = Field(
+        12, ge=0, le=32, description="perceptual hashes (of 256 bits) that differ in at most this many"
+    )
     error_unreadable_share: float = Field(
         0.02, ge=0, le=1, description="share of images that may fail to decode and be quarantined; more is an error"
     )
@@ -150,7 +157,7 @@ class TrainingConfig(Strict):
     max_quarantined_share: float = Field(0.02, ge=0, lt=1)
     training: TrainingSettings = TrainingSettings()
     architectures: dict[Architecture, dict[str, Any]] = Field(
-        default_factory=lambda: {a: {} for a in ARCHITECTURES}, min_length=1
+        default_factory=_all_architectures, min_length=1
     )
     evaluation: EvaluationSettings = EvaluationSettings()
     ablations: AblationSettings = AblationSettings()
@@ -210,7 +217,8 @@ def load_config(path: Path) -> TrainingConfig:
 
 def _in_one_line(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, issue['loc'])) or 'file'}: {issue['msg']} (is {issue['input']!r})" for issue in error.errors()
+        f"{'.'.join(map(str, issue['loc'])) or 'file'}: {issue['msg']} (is {issue['input']!r})"
+        for issue in error.errors()
     )
 
 

@@ -22,7 +22,7 @@ _OUTCOMES = {
 
 
 def show_outcome(comparison: Comparison, decision: Decision, report: Path, home: Home) -> None:
-    """The models against the baseline, why one was promoted or not, and where to look; the last line is the decision."""
+    """The models against the baseline, why one was promoted or not, and where to look; the decision comes last."""
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, title=f"{comparison.baseline.caption}; months of test MAE", title_justify="left")
     for column in ("model", "MAE (95 %)", "R²", "to baseline (95 %)"):
@@ -75,4 +75,6 @@ def _decision_line(decision: Decision) -> str:
     if decision.version is None:
         return f"no version: {_OUTCOMES[decision.outcome]}"
     mae = "missing" if decision.test_mae is None else f"{decision.test_mae:.1f} months"
-    return f"models:/bone-age/{decision.version} ({decision.architecture}), test MAE {mae}: {_OUTCOMES[decision.outcome]}"
+    return (
+        f"models:/bone-age/{decision.version} ({decision.architecture}), test MAE {mae}: {_OUTCOMES[decision.outcome]}"
+    )

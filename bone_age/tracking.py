@@ -1,7 +1,7 @@
 """Every MLflow name and call that more than one place needs.
 
-One parent run a pipeline run, found by its ZenML run id, so that no step has to hand it on and steps on several machines
-agree; one nested run an architecture. A registry version appears last, when all its files are there: never by halves.
+One parent run a pipeline run, found by its ZenML run id, so that no step has to hand it on and steps on several
+machines agree; one nested run an architecture.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 import mlflow
 import pandas as pd
-from mlflow.entities import Run
 from matplotlib.figure import Figure
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from bone_age.data.expectations import DataValidation
@@ -50,7 +51,9 @@ class PipelineRun:
 def find_parent(zenml_run_id: str) -> Run | None:
     """The pipeline run's parent run; where two steps raced to make it, all agree on the oldest."""
     runs = connect().search_runs(
-        [experiment_id()], f"tags.zenml_run_id = '{zenml_run_id}' and tags.kind = '{PARENT}'", order_by=["start_time ASC"]
+        [experiment_id()],
+        f"tags.zenml_run_id = '{zenml_run_id}' and tags.kind = '{PARENT}'",
+        order_by=["start_time ASC"],
     )
     return min(runs, key=lambda run: (run.info.start_time, run.info.run_id)) if runs else None
 
@@ -205,7 +208,9 @@ def log_training(model: TrainedModel, images: PreparedImages) -> None:
     )
     mlflow.log_artifact(str(model.folder / "training.json"))
     caption = f"{model.plan.architecture}, best epoch {record.best_epoch + 1}"
-    curves = plots.loss_curves(pd.DataFrame(record.epochs), record.best_epoch, model.plan.name, caption, images.synthetic)
+    curves = plots.loss_curves(
+        pd.DataFrame(record.epochs), record.best_epoch, model.plan.name, caption, images.synthetic
+    )
     log_pictures({"loss_curves.png": curves}, "training")
     if record.mlflow_run_ids[:-1]:
         mlflow.set_tag("resumed_from", ",".join(record.mlflow_run_ids[:-1]))
@@ -253,7 +258,9 @@ def fetch_report(zenml_run_id: str, target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as scratch:
-            fetched = mlflow.artifacts.download_artifacts(run_id=parent.info.run_id, artifact_path=REPORT, dst_path=scratch)
+            fetched = mlflow.artifacts.download_artifacts(
+                run_id=parent.info.run_id, artifact_path=REPORT, dst_path=scratch
+            )
             shutil.copytree(fetched, f"{scratch}/whole")
             shutil.rmtree(target, ignore_errors=True)
             os.replace(f"{scratch}/whole", target)
@@ -282,7 +289,7 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def log_input(table: pd.DataFrame, name: str, fingerprint: str, context: str) -> None:
-    """The rows a run used as an MLflow input, named by the data set's fingerprint (MLflow keeps 36 characters of it)."""
+    """The rows a run used as an MLflow input, named by the fingerprint (MLflow keeps 36 characters of it)."""
     columns = ["image_id", "sha256", "sex", "bone_age_months", "patient_id", "split"]
-    data = mlflow.data.from_pandas(table[columns].astype({"bone_age_months": float}), name=name, digest=fingerprint[:36])
+    data = from_pandas(table[columns].astype({"bone_age_months": float}), name=name, digest=fingerprint[:36])
     mlflow.log_input(data, context=context, tags={"dataset_fingerprint": fingerprint})

@@ -12,5 +12,5 @@ from bone_age.governance.promotion import Candidate, Decision, Policy
 def promote_best(
     candidates: list[Candidate], comparison: Comparison, splits: Dataset, policy: Policy, seed: int
 ) -> Annotated[Decision, "decision"]:
-    """Let the best Xception face the gates; move the alias if it passes them all. Never cached: the champion may be new."""
+    """Let the best Xception face the gates and move the alias if it passes. Not cached: the champion may be new."""
     return face_the_gates(candidates, comparison, splits, policy, seed)

@@ -16,7 +16,7 @@ from steps.context import current_run
 def validate_data(
     dataset: Dataset, bounds: ValidationBounds, split: SplitSettings
 ) -> Annotated[DataValidation, "data_validation"]:
-    """Judge labels, images and leakage between the splits to come; errors stop the pipeline, the result stays in MLflow."""
+    """Judge labels, images and leakage between the splits to come; errors stop the run, the result stays in MLflow."""
     validation = validate_dataset(assign_splits(dataset, split), bounds)
     with tracking.parent_run(current_run()):
         tracking.log_validation(validation)

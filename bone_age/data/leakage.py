@@ -1,9 +1,9 @@
 """Images and patients that appear twice, above all in two splits: a model would be judged on what it has seen.
 
 Near-duplicates are pairs whose perceptual hashes differ in few bits, found by comparing all pairs in blocks: exact, and
-memory stays flat. 12,000 images take a second, 100,000 a minute and a half on one core. Measured on the RSNA training part
-(11,611 hands, 299 px): no two different radiographs differ in fewer than 24 of 256 bits, two pairs in 24; copies saved
-as JPEG of quality 60 differ in 2 (median) to 12, rescaled or stretched ones in up to 6.
+memory stays flat. 12,000 images take a second, 100,000 a minute and a half on one core. Measured on the RSNA training
+part (11,611 hands, 299 px): no two different radiographs differ in fewer than 24 of 256 bits, two pairs in 24; copies
+saved as JPEG of quality 60 differ in 2 (median) to 12, rescaled or stretched ones in up to 6.
 """
 
 from __future__ import annotations

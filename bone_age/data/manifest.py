@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bone_age.errors import InputError
@@ -23,6 +26,11 @@ MANIFEST_COLUMNS = ("image_id", "path", "sha256", "sex", "bone_age_months", "pat
 NUMERIC_COLUMNS = ("bone_age_months", "chronological_age_months")
 MAX_BONE_AGE_MONTHS = 240.0
 AGE_BAND_EDGES_MONTHS = (0, 60, 120, 168, 240)
+
+
+def sex_input(sexes: Iterable[str]) -> npt.NDArray[np.float32]:
+    """The sexes as the networks take them: float32 [n, 1], male 1, female 0."""
+    return np.array([[sex == "M"] for sex in sexes], dtype=np.float32)
 
 
 def age_band(bone_age_months: float) -> str:

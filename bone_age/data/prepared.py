@@ -72,7 +72,9 @@ class PreparedImages:
     @classmethod
     def load(cls, folder: Path) -> Self:
         facts = json.loads((folder / FACTS).read_text())
-        text = dict.fromkeys(("image_id", "path", "sha256", "sex", "patient_id", "split", "source_row", "raw_bone_age"), str)
+        text = dict.fromkeys(
+            ("image_id", "path", "sha256", "sex", "patient_id", "split", "source_row", "raw_bone_age"), str
+        )
         return cls(
             folder=folder,
             table=pd.read_csv(
@@ -100,17 +102,18 @@ def prepare_images(
     """
     size = settings.image_size_px
     array = create_array(folder / IMAGES, np.uint8, (len(dataset), size, size))
-    kept, refused = [], []
+    kept: list[int] = []
+    refused: dict[int, str] = {}
     for index, result in enumerate(_preprocess_all(dataset, settings)):
         if isinstance(result, str):
-            refused.append({"index": index, "reason": result})
+            refused[index] = result
         else:
             array[index] = result
             kept.append(index)
     array.flush()
-    _refuse_too_many(dataset, refused, max_quarantined_share)
+    _refuse_too_many(dataset, list(refused.values()), max_quarantined_share)
     table = dataset.table.iloc[kept].assign(array_row=kept).reset_index(drop=True)
-    quarantined = dataset.table.iloc[[r["index"] for r in refused]].assign(reason=[r["reason"] for r in refused])
+    quarantined = dataset.table.iloc[list(refused)].assign(reason=list(refused.values()))
     table.to_csv(folder / TABLE, index=False)
     quarantined.to_csv(folder / QUARANTINE, index=False)
     facts = {
@@ -139,14 +142,13 @@ def _preprocess_all(dataset: Dataset, settings: PreprocessingSettings) -> Iterat
     yield from stream_in_threads(one, paths, f"preprocessing to {settings.image_size_px} px")
 
 
-def _refuse_too_many(dataset: Dataset, refused: list[dict[str, object]], max_share: float) -> None:
+def _refuse_too_many(dataset: Dataset, refused: list[str], max_share: float) -> None:
     if not refused or len(refused) <= max_share * len(dataset):
         return
-    shown = "; ".join(str(r["reason"]) for r in refused[:5])
+    shown = "; ".join(refused[:5])
     more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-    raise InputError(
-        f"{len(refused)} of {len(dataset)} images cannot be decoded, more than the {max_share:.1%} allowed: {shown}{more}"
-    )
+    share = f"{len(refused)} of {len(dataset)} images cannot be decoded, more than the {max_share:.1%} allowed"
+    raise InputError(f"{share}: {shown}{more}")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -18,9 +18,7 @@ Result = TypeVar("Result")
 IN_FLIGHT_PER_THREAD = 16
 
 
-def stream_in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], description: str
-) -> Iterator[Result]:
+def stream_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> Iterator[Result]:
     """Yield `function(item)` for all items on all cores; the first exception ends it."""
     threads = os.cpu_count() or 1
     chunk = threads * IN_FLIGHT_PER_THREAD

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet, evaluate_predictions
 from bone_age.evaluation.intervals import IntervalCalibration
@@ -81,21 +82,17 @@ def evaluate_trained(
 def _predicted(months_of: MonthsOf, images: PreparedImages, split: str) -> pd.DataFrame:
     table = images.split(split)
     rows = table["array_row"].to_numpy()
-    array, sex = images.images, _sex(table)
+    array, sex = images.images, sex_input(table["sex"])
     chunks = range(0, len(rows), 256)
     months = [months_of(array[rows[start : start + 256]], sex[start : start + 256]) for start in chunks]
     return table.assign(predicted_months=np.concatenate(months) if months else [])
-
-
-def _sex(table: pd.DataFrame) -> npt.NDArray[np.float32]:
-    return (table["sex"] == "M").to_numpy(np.float32)[:, None]
 
 
 def _milliseconds(months_of: MonthsOf, images: PreparedImages) -> float:
     """Median time of one preprocessed image through the network alone, on this machine."""
     table = images.split("test").head(TIMED_IMAGES)
     times = []
-    for row, sex in zip(table["array_row"], _sex(table), strict=True):
+    for row, sex in zip(table["array_row"], sex_input(table["sex"]), strict=True):
         image = images.images[row : row + 1]
         started = time.perf_counter()
         months_of(image, sex[None])

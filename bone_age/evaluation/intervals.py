@@ -96,7 +96,7 @@ class IntervalCalibration(BaseModel):
         bands = []
         for band, start in enumerate(BAND_STARTS_MONTHS):
             inside = errors[band_of_row == band]
-            is_pooled = len(inside) < max(MIN_ROWS_FOR_BAND, needed)
+            is_pooled = len(inside) < max(MIN_ROWS_FOR_BAND, _rows_needed(coverage))
             width = pooled if is_pooled else _conformal_quantile(inside, coverage)
             bands.append(
                 BandWidth(from_months=start, n_calibration=len(inside), half_width_months=width, pooled=is_pooled)

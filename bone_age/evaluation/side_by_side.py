@@ -1,4 +1,4 @@
-"""From the trained and evaluated models of a run to their comparison: the baseline, the facts, the paired differences."""
+"""From the trained and evaluated models of a run to their comparison: baseline, facts, paired differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every trained architecture becomes a version of `bone-age`, so that a loser can still be looked at and promoted later.
+"""Every trained architecture becomes a version of `bone-age`, so that a loser can still be looked at and promoted.
 
 What a version says of its origin is what its training run recorded, not what this process is: a model that comes out
 of ZenML's cache keeps the commit and the pipeline run that trained it.
@@ -83,7 +83,9 @@ def _tags(model: TrainedModel, bundle: Bundle, policy_digest: str) -> dict[str, 
 def _description(facts: ModelFacts, figures: EvaluatedModel) -> str:
     mae = figures.test.metrics.mae
     figure = f"MAE {mae.value:.1f} months [{mae.lo:.1f}, {mae.hi:.1f}] on {figures.test.caption}"
-    use = "Trained on synthetic images: not for radiographs of children." if facts.synthetic else "Not a medical device."
+    use = (
+        "Trained on synthetic images: not for radiographs of children." if facts.synthetic else "Not a medical device."
+    )
     return f"{facts.architecture} from {facts.inputs}: {figure}. {use}"
 
 

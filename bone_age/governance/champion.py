@@ -55,7 +55,12 @@ def _champion_today(chosen: Candidate | None, comparison: Comparison, splits: Da
     try:
         name, folder = registry.resolve(f"models:/{registry.REGISTERED_MODEL}/{version}")
         evaluation = score_dataset(
-            Predictor.from_folder(folder, name), splits, rows, "test", EvaluationSettings(bootstrap_replicates=100), seed
+            Predictor.from_folder(folder, name),
+            splits,
+            rows,
+            "test",
+            EvaluationSettings(bootstrap_replicates=100),
+            seed,
         )
     except BoneAgeError as error:
         return Champion(version=version, test_mae=None, synthetic=synthetic, why_not_measured=first_line(error))

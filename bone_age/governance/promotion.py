@@ -151,7 +151,12 @@ def _gates(
 ) -> tuple[Gate, ...]:
     bound = None if baseline_test_mae is None else baseline_test_mae * policy.max_share_of_baseline_mae
     gates = [
-        Gate(name="beats_baseline", figure=chosen.test_mae, bound=bound, meaning="test MAE in months against the mean for that sex")
+        Gate(
+            name="beats_baseline",
+            figure=chosen.test_mae,
+            bound=bound,
+            meaning="test MAE in months against the mean for that sex",
+        )
     ]
     if champion is not None:
         lower = None if champion.test_mae is None else champion.test_mae - policy.champion_margin_months
@@ -160,6 +165,10 @@ def _gates(
             meaning += f", which could not be measured: {champion.why_not_measured}"
         gates.append(Gate(name="beats_champion", figure=chosen.test_mae, bound=lower, meaning=meaning))
         if not champion.synthetic:
-            meaning = f"1 if trained on synthetic images; champion version {champion.version} was trained on radiographs"
-            gates.append(Gate(name="no_synthetic_successor", figure=float(chosen.synthetic), bound=1.0, meaning=meaning))
+            meaning = (
+                f"1 if trained on synthetic images; champion version {champion.version} was trained on radiographs"
+            )
+            gates.append(
+                Gate(name="no_synthetic_successor", figure=float(chosen.synthetic), bound=1.0, meaning=meaning)
+            )
     return tuple(gates)

@@ -1,6 +1,7 @@
 """Bone age against the normal range for a child's chronological age.
 
-Mean skeletal age and SD are read at the chronological age (never at the bone age) and interpolated between rows. Where the prediction's own interval crosses a limit the answer is `indeterminate`: with an
+Mean skeletal age and SD are read at the chronological age (never at the bone age) and interpolated between rows.
+Where the prediction's own interval crosses a limit the answer is `indeterminate`: with an
 error of 8.5 months a bare two-SD rule would flag 18 % of healthy ten-year-old boys.
 """
 

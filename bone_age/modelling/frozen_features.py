@@ -57,7 +57,8 @@ def _cached(frozen: keras.Model, images: PreparedImages, folder: Path, mirrored:
     done = json.loads(state.read_text())["done"] if state.exists() else 0
     if done < len(source):
         _compute(frozen, source, mirrored, target, state, done)
-    return np.load(target, mmap_mode="r")
+    features: npt.NDArray[np.float16] = np.load(target, mmap_mode="r")
+    return features
 
 
 def _compute(

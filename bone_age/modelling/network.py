@@ -2,7 +2,7 @@
 
 Scaling of pixels and of months lives inside the graph, so a saved model takes the uint8 radiograph that preprocessing
 writes and answers in months, and no caller can normalise differently. The head is a plain two-layer perceptron: its
-derivative is written down in closed form in `export.py`, which is what gives serving an attention map without gradients.
+derivative is written down in closed form in `export.py`, which gives serving an attention map without gradients.
 """
 
 from __future__ import annotations

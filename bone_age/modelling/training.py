@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.batches import Batches
@@ -146,7 +147,7 @@ def _batches(
     first_epoch: int = 0,
 ) -> Batches:
     table = images.split(split)
-    sex = (table["sex"] == "M").to_numpy(np.float32)[:, None] if uses_sex(plan.architecture) else None
+    sex = sex_input(table["sex"]) if uses_sex(plan.architecture) else None
     return Batches(
         sources,
         table["array_row"].to_numpy(np.int64),
@@ -166,7 +167,13 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self, plan: PlannedTraining, checkpoint: Checkpoint, history: History, on_epoch: EpochListener, n_train: int
     ) -> None:
         super().__init__()
-        self.plan, self.checkpoint, self.history, self.on_epoch, self.n_train = plan, checkpoint, history, on_epoch, n_train
+        self.plan, self.checkpoint, self.history, self.on_epoch, self.n_train = (
+            plan,
+            checkpoint,
+            history,
+            on_epoch,
+            n_train,
+        )
         self.progress = bar(transient=True)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -181,8 +188,9 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.task = self.progress.add_task(title, total=self.params["steps"], note="")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        note = f"MAE {logs['mae']:.1f}" if logs and batch % 4 == 0 else None
-        self.progress.update(self.task, advance=1, **({"note": note} if note else {}))
+        self.progress.advance(self.task)
+        if logs and batch % 4 == 0:
+            self.progress.update(self.task, note=f"MAE {logs['mae']:.1f}")
 
     def on_test_begin(self, logs: Any = None) -> None:
         self.trained_seconds = time.perf_counter() - self.started
@@ -244,7 +252,7 @@ def _write(
 
 
 def _uncut(plan: PlannedTraining, network: Network) -> keras.Model:
-    """The same model without a cut: Keras cannot save one whose layers also belong to a model of intermediate tensors."""
+    """The same model without a cut: Keras cannot save one whose layers also start from an intermediate tensor."""
     if network.frozen is None:
         return network.full
     recipe = plan.training.model_copy(update={"trainable_from": None, "weights": "none"})
@@ -259,7 +267,7 @@ def _onnx_difference(model: keras.Model, images: PreparedImages, plan: PlannedTr
 
     table = images.split("validation").head(16)
     batch = np.stack([images.images[row] for row in table["array_row"]])
-    sex = (table["sex"] == "M").to_numpy(np.float32)[:, None]
+    sex = sex_input(table["sex"])
     keras_months = model.predict([batch, sex] if uses_sex(plan.architecture) else batch, verbose=0)
     onnx_months = OnnxNetwork(onnx_path).run(batch, sex).bone_age_months
     return float(np.abs(keras_months[:, 0] - onnx_months).max())

@@ -1,6 +1,6 @@
 """A model version as a folder that needs nothing else: networks, preprocessing, calibration, checksums.
 
-The checksums are verified before anything is loaded from it; a flipped bit is an error with a name, not a strange month.
+The checksums are verified before anything is loaded; a flipped bit is an error with a name, not a strange month.
 """
 
 from __future__ import annotations

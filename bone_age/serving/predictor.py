@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bone_age.data.manifest import sex_input
 from bone_age.errors import InputError
 from bone_age.growth import GrowthAssessment
 from bone_age.imaging import decode_image, read_image
@@ -76,7 +77,7 @@ class Predictor:
             raise InputError(f"sex is '{sex}', expected M or F")
         pixels = _pixels(image)
         prepared = preprocess_with_findings(pixels, self.bundle.preprocessing)
-        output = self.network.run(prepared.image[None], np.array([[sex == "M"]], np.float32))
+        output = self.network.run(prepared.image[None], sex_input([sex]))
         months = float(output.bone_age_months[0])
         lower, upper = self.bundle.calibration.interval(np.array([months]))
         return Prediction(
@@ -90,8 +91,7 @@ class Predictor:
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         """Months [N] for images that are already preprocessed, uint8 [N, S, S]."""
-        males = np.array([[value == "M"] for value in sex], np.float32)
-        return self.network.predict_months(images, males)
+        return self.network.predict_months(images, sex_input(sex))
 
 
 def _pixels(image: Path | bytes | npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -109,5 +109,7 @@ def _findings(was_inverted: bool, quarter_turns: int) -> tuple[Warning, ...]:
     if was_inverted:
         found.append(Warning("inverted", "The radiograph looked inverted (dark bones) and was turned back."))
     if quarter_turns:
-        found.append(Warning("rotated", f"The radiograph lay on its side and was turned by {quarter_turns * 90} degrees."))
+        found.append(
+            Warning("rotated", f"The radiograph lay on its side and was turned by {quarter_turns * 90} degrees.")
+        )
     return tuple(found)

@@ -14,12 +14,13 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 
 from bone_age.errors import InputError
 from bone_age.serving.predictor import Predictor
 
 
-class BoneAgeModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class BoneAgeModel(PythonModel):
     """Rows with `image` (path, bytes, base64 text or array [H, W]) and `sex` (M or F) to a table of months."""
 
     def load_context(self, context: Any) -> None:

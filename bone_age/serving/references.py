@@ -13,7 +13,9 @@ from bone_age.serving.bundle import CHECKSUMS
 from bone_age.serving.predictor import Predictor, Warning
 
 REFERENCE_MODEL = PROJECT / "models" / "reference"
-SYNTHETIC = Warning("synthetic_model", "This model was trained on synthetic images; its answers mean nothing for a child.")
+SYNTHETIC = Warning(
+    "synthetic_model", "This model was trained on synthetic images; its answers mean nothing for a child."
+)
 
 
 def load_predictor(reference: str | None) -> Predictor:

@@ -78,9 +78,7 @@ class World:
     def python(self, code: str, *arguments: str | Path) -> str:
         """What a script prints that runs in a fresh process of this world."""
         command = [sys.executable, "-c", code, *map(str, arguments)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, cwd="/", timeout=300
-        )
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd="/", timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

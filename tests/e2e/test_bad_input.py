@@ -125,7 +125,7 @@ def image_is_absent(data: Path) -> None:
     image_of_row(data, 3).unlink()
 
 
-# More images than the quarantine may hold ------------------------------------------------------------------------------
+# More images than the quarantine may hold ----------------------------------------------------------------------------
 
 
 def spoil_images(data: Path, content: Callable[[bytes], bytes]) -> None:

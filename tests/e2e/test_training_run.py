@@ -30,7 +30,7 @@ print(json.dumps({
     "runs": [
         {"id": r.info.run_id, "name": r.info.run_name, "status": r.info.status, "tags": r.data.tags,
          "metrics": r.data.metrics, "params": r.data.params, "artifacts": sorted(files(r.info.run_id)),
-         "inputs": [[i.dataset.name, i.dataset.digest, {t.key: t.value for t in i.tags}] for i in r.inputs.dataset_inputs]}
+         "inputs": [{t.key: t.value for t in i.tags} for i in r.inputs.dataset_inputs]}
         for r in runs],
     "versions": {v.version: {"tags": v.tags, "run_id": v.run_id} for v in versions},
     "aliases": aliases}))
@@ -78,7 +78,7 @@ def test_nested_runs_hold_parameters_epochs_inputs_and_pictures(records: dict[st
         assert {f"epoch/{name}" for name in per_epoch} <= set(run["metrics"])
         assert {"test_mae", "test_mae_lo", "test_mae_hi", "test_r2", "test_coverage_90"} <= set(run["metrics"])
         assert run["inputs"], run["name"]
-        assert all(tags["dataset_fingerprint"] == fingerprint for _, _, tags in run["inputs"])
+        assert all(tags["dataset_fingerprint"] == fingerprint for tags in run["inputs"])
         assert {"training/loss_curves.png", "environment.json", "evaluation/test/plots/bland_altman.png"} <= set(
             run["artifacts"]
         )
