@@ -154,11 +154,8 @@ class TrainingConfig(Strict):
     validation: ValidationBounds = ValidationBounds()
     split: SplitSettings = SplitSettings()
     preprocessing: PreprocessingSettings = PreprocessingSettings()
-    max_quarantined_share: float = Field(0.02, ge=0, lt=1)
     training: TrainingSettings = TrainingSettings()
-    architectures: dict[Architecture, dict[str, Any]] = Field(
-        default_factory=_all_architectures, min_length=1
-    )
+    architectures: dict[Architecture, dict[str, Any]] = Field(default_factory=_all_architectures, min_length=1)
     evaluation: EvaluationSettings = EvaluationSettings()
     ablations: AblationSettings = AblationSettings()
 

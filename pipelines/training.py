@@ -41,7 +41,7 @@ def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, 
     for plan in config.plans:
         size = plan.preprocessing.digest  # one preprocessing for all trainings that want the same
         if size not in images:
-            images[size] = preprocess_images(splits, plan.preprocessing, config.max_quarantined_share)
+            images[size] = preprocess_images(splits, plan.preprocessing, config.validation.error_unreadable_share)
         model = train_model(images[size], plan, id=plan.name)
         models.append(model)
         evaluated.append(
