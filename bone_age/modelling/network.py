@@ -7,6 +7,7 @@ derivative is written down in closed form in `export.py`, which gives serving an
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,9 @@ def _load_weights(backbone: keras.Model, weights: str) -> None:
             if not Path(weights).is_file():
                 raise InputError(f"weights: {weights} is not a file")
             donor = application(weights=None, include_top=False)
-            donor.load_weights(weights)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # Keras only warns of layers that it leaves as they were
+                donor.load_weights(weights)
     except InputError:
         raise
     except Exception as error:  # Keras, h5py and urllib each raise their own
@@ -149,9 +152,11 @@ def _cut_below(backbone: keras.Model, first_trained: str) -> Any:
         for tensor in _inputs_of(layer):
             last_use[id(tensor)] = index
     open_until = -1  # the furthest use of any tensor made so far, but for the newest
+    has_weights = False
     for index, layer in enumerate(backbone.layers[:limit]):
         output = layer.output
-        if open_until <= index and getattr(output, "shape", None) is not None and len(output.shape) == 4:
+        has_weights = has_weights or bool(layer.weights)
+        if has_weights and open_until <= index and getattr(output, "shape", None) is not None and len(output.shape) == 4:
             best = output
         open_until = max(open_until, last_use.get(id(output), index))
     if best is None:

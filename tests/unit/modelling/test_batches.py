@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bone_age.modelling.augmentation import augment
+from bone_age.modelling.batches import Batches
+from bone_age.settings import AugmentationSettings
+
+NOTHING = AugmentationSettings(
+    rotation_degrees=0, shift_share=0, zoom_share=0, flip=False, brightness=0, contrast=0
+)  # fmt: skip
+
+
+def batches(seed: int | None = 1, first_epoch: int = 0, n: int = 21) -> Batches:
+    images = np.arange(n, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 16), np.uint8)
+    sex, months = np.ones((n, 1), np.float32), np.arange(n, dtype=np.float32)
+    return Batches([images], np.arange(n), sex, months, 4, seed, AugmentationSettings() if seed else None, first_epoch)
+
+
+def test_a_resumed_epoch_sees_what_an_uninterrupted_one_sees() -> None:
+    whole, resumed = batches(), batches(first_epoch=2)
+    whole.on_epoch_end()
+    whole.on_epoch_end()
+    for index in range(len(whole)):
+        for a, b in zip(whole[index][0], resumed[index][0], strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(whole[index][1], resumed[index][1])
+
+
+def test_two_epochs_differ() -> None:
+    data = batches()
+    first = [label for index in range(len(data)) for label in data[index][1][:, 0]]
+    data.on_epoch_end()
+    assert first != [label for index in range(len(data)) for label in data[index][1][:, 0]]
+
+
+def test_evaluation_keeps_the_order_and_drops_nothing() -> None:
+    data = batches(seed=None)
+    assert [label for index in range(len(data)) for label in data[index][1][:, 0]] == list(range(21))
+
+
+def test_an_image_stays_with_its_label() -> None:
+    images = np.arange(1, 11, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 16), np.uint8)
+    data = Batches([images], np.arange(10), None, np.arange(1, 11, dtype=np.float32), 5, shuffle_seed=3)
+    for index in range(len(data)):
+        x, y = data[index]
+        np.testing.assert_array_equal(x[:, 0, 0], y[:, 0])
+
+
+def test_no_augmentation_is_the_identity() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (40, 40), dtype=np.uint8)
+    np.testing.assert_array_equal(augment(image, NOTHING, np.random.default_rng(2)), image)
+
+
+def test_flips_are_horizontal_only() -> None:
+    """The top of the picture is marked on the left; it may come out on the right, never at the bottom."""
+    image = np.zeros((40, 40), np.uint8)
+    image[2:6, 2:6] = 255
+    flips = NOTHING.model_copy(update={"flip": True})
+    seen = {tuple(np.argwhere(augment(image, flips, np.random.default_rng(s)) > 128).mean(0).round(1)) for s in range(20)}
+    assert seen == {(3.5, 3.5), (3.5, 35.5)}
+
+
+@pytest.mark.parametrize("name", ["rotation_degrees", "shift_share", "zoom_share", "brightness", "contrast"])
+def test_each_change_changes_the_image_and_repeats_for_a_seed(name: str) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (40, 40), dtype=np.uint8)
+    settings = NOTHING.model_copy(update={name: 10.0 if name == "rotation_degrees" else 0.2})
+    changed = augment(image, settings, np.random.default_rng(5))
+    assert changed.shape == image.shape
+    assert changed.dtype == np.uint8
+    assert not np.array_equal(changed, image)
+    np.testing.assert_array_equal(changed, augment(image, settings, np.random.default_rng(5)))

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bone_age.data.prepared import PreparedImages
+from bone_age.errors import BoneAgeError
+from bone_age.modelling.trained import TrainedModel
+from bone_age.settings import Home, PlannedTraining
+
+
+class Stopped(Exception):
+    """Stands for a process that was killed between two epochs."""
+
+
+def weights_of(model: TrainedModel) -> list[np.ndarray]:
+    import keras
+
+    loaded: list[np.ndarray] = keras.saving.load_model(model.folder / "model.keras").get_weights()
+    return loaded
+
+
+def test_an_interrupted_training_resumes_and_equals_the_uninterrupted_one(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, tiny_model: TrainedModel, home: Home, tmp_path: Path
+) -> None:
+    """To the last bit: weights, figures of both epochs, best epoch."""
+    from bone_age.modelling.training import train
+
+    def stop(epoch: int, figures: dict[str, float]) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(tiny_plan, tiny_images, home, tmp_path, stop, "first-attempt")
+    seen: list[int] = []
+    resumed = train(tiny_plan, tiny_images, home, tmp_path, lambda epoch, _: seen.append(epoch), "second-attempt")
+    assert seen == [0, 1]
+    assert resumed.record.mlflow_run_ids == ["first-attempt", "second-attempt"]
+    assert resumed.record.best_epoch == tiny_model.record.best_epoch
+    for name in ("train_loss", "validation_mae", "learning_rate"):
+        assert [row[name] for row in resumed.record.epochs] == [row[name] for row in tiny_model.record.epochs]
+    for a, b in zip(weights_of(resumed), weights_of(tiny_model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_training_is_not_trained_again(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path
+) -> None:
+    from bone_age.modelling.checkpoint import Checkpoint
+    from bone_age.modelling.training import train, training_key
+
+    plan = tiny_plan.model_copy(update={"training": tiny_plan.training.model_copy(update={"epochs": 1})})
+    first = train(plan, tiny_images, home, tmp_path, lambda epoch, figures: None, "run")
+    assert Checkpoint(home.checkpoints / training_key(plan, tiny_images)).history().finished
+    again = train(plan, tiny_images, home, tmp_path, lambda epoch, figures: None, "run-2")
+    assert again.record.epochs == first.record.epochs
+
+
+def test_the_record_says_how_keras_and_onnx_agree_and_what_was_trained(tiny_model: TrainedModel) -> None:
+    record = tiny_model.record
+    assert record.onnx_difference_months < 1e-2
+    assert record.parameters_trained < record.parameters_total
+    assert len(record.epochs) == 2
+    assert set(json.loads((tiny_model.folder / "preprocessing.json").read_text())) >= {"image_size_px", "fit", "clahe"}
+
+
+def test_a_model_with_a_frozen_part_trains_on_cached_features_and_is_saved_whole(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path
+) -> None:
+    from bone_age.modelling.training import train
+
+    recipe = tiny_plan.training.model_copy(update={"trainable_from": "block13_sepconv1", "epochs": 1})
+    model = train(
+        tiny_plan.model_copy(update={"training": recipe}), tiny_images, home, tmp_path, lambda *_: None, "run"
+    )
+    assert model.record.onnx_difference_months < 1e-2
+    features = sorted(home.feature_cache.glob("*/*.npy"))
+    assert [file.name for file in features] == ["mirrored.npy", "upright.npy"]
+    assert np.load(features[0], mmap_mode="r").dtype == np.float16
+
+
+def test_features_go_on_where_a_killed_computation_stopped(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home
+) -> None:
+    from bone_age.modelling.frozen_features import frozen_features
+    from bone_age.modelling.network import build_network
+
+    recipe = tiny_plan.training.model_copy(update={"trainable_from": "block5_sepconv1"})
+    frozen = build_network(tiny_plan.model_copy(update={"training": recipe})).frozen
+    assert frozen is not None
+    (whole,) = frozen_features(frozen, tiny_images, home.feature_cache, with_mirror=False)
+    (state,) = home.feature_cache.glob("*/upright.json")
+    expected, kept = np.array(whole), 32
+    partial = np.load(state.with_suffix(".npy"), mmap_mode="r+")
+    partial[kept:] = 0
+    partial[0] = 7  # done before the kill, so it is not computed again
+    partial.flush()
+    state.write_text(json.dumps({"done": kept}))
+    (resumed,) = frozen_features(frozen, tiny_images, home.feature_cache, with_mirror=False)
+    np.testing.assert_array_equal(resumed[kept:], expected[kept:])
+    assert (resumed[0] == 7).all()
+    assert len(list(home.feature_cache.iterdir())) == 1
+
+
+def test_a_loss_that_is_no_number_ends_the_training(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path
+) -> None:
+    from bone_age.modelling.training import train
+
+    wild = tiny_plan.training.model_copy(update={"learning_rate": 0.99, "huber_delta_months": 1e30, "epochs": 3})
+    with pytest.raises(BoneAgeError, match="lower training.learning_rate"):
+        train(tiny_plan.model_copy(update={"training": wild}), tiny_images, home, tmp_path, lambda *_: None, "run")
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"training": {"epochs": 3}}, {"preprocessing": {"clahe": None}}])
+def test_the_key_of_a_training_follows_what_decides_its_result(
+    change: dict[str, object], tiny_plan: PlannedTraining, tiny_images: PreparedImages
+) -> None:
+    from bone_age.modelling.training import training_key
+
+    other = PlannedTraining.model_validate(tiny_plan.model_dump() | change)
+    assert training_key(other, tiny_images) != training_key(tiny_plan, tiny_images)
+    assert training_key(tiny_plan, tiny_images) == training_key(tiny_plan.model_copy(), tiny_images)
+
+
+def test_several_devices_train_one_mirrored_model() -> None:
+    """In a process of its own, where TensorFlow is told to see two CPUs as two devices."""
+    script = """
+import numpy as np, tensorflow as tf
+from bone_age.modelling import devices
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+devices.accelerators = lambda: ["cpu:0", "cpu:1"]
+tf.distribute.MirroredStrategy.__init__.__defaults__ = (["cpu:0", "cpu:1"], None)
+from bone_age.modelling.batches import Batches
+from bone_age.modelling.network import build_network
+from bone_age.modelling.training import compile_model
+from bone_age.settings import TrainingConfig
+plan = TrainingConfig(name="x", architectures={"xception_multi": {"image_size_px": 72}}).plans[0]
+with devices.across_devices():
+    model = build_network(plan).trained
+    compile_model(model, plan.training, 2)
+images = np.zeros((8, 72, 72), np.uint8)
+batches = Batches([images], np.arange(8), np.ones((8, 1), np.float32), np.full(8, 90, np.float32), 4, 1)
+history = model.fit(batches, epochs=1, verbose=0).history
+print(tf.distribute.get_strategy().__class__.__name__, model.distribute_strategy.num_replicas_in_sync, history["loss"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[1] == "2"
