@@ -1,11 +1,15 @@
 """Batches for training: read by memory map, shuffled and augmented from (seed, epoch, batch) alone.
 
 Because nothing else feeds the randomness, a run that was killed and resumed sees the same images in the same order as
-one that was not. Keras' own `PyDataset` threads overlap this with the training step and work on every backend.
+one that was not. Keras is given training as one endless sequence and told how many steps make an epoch: its finite
+`PyDataset` with several workers hands batches of one epoch over to the next now and then (seen with Keras 3.15), which
+makes no two runs alike. Images of a batch are read and augmented in threads; OpenCV releases the interpreter lock.
 """
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -14,6 +18,8 @@ import numpy.typing as npt
 
 from bone_age.modelling.augmentation import augment
 from bone_age.settings import AugmentationSettings
+
+THREADS = min(8, os.cpu_count() or 1)
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -25,7 +31,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         rows: Which rows of the arrays, [n].
         sex: 1 for male, 0 for female, float32 [n, 1]; None for models that take the image alone.
         bone_age_months: Labels, float32 [n].
-        shuffle_seed: None keeps the order, drops nothing and changes nothing: for evaluation.
+        shuffle_seed: For training; batch `i` is then batch `i % steps_per_epoch` of epoch `first_epoch + i //
+            steps_per_epoch`, without end. None is for evaluation: one pass in order, every row, nothing changed.
         first_epoch: The epoch a resumed training starts from.
     """
 
@@ -40,39 +47,41 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         augmentation: AugmentationSettings | None = None,
         first_epoch: int = 0,
     ) -> None:
-        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        super().__init__(workers=1, use_multiprocessing=False)
         self.sources, self.rows, self.sex, self.bone_age_months = sources, rows, sex, bone_age_months
         self.batch_size, self.shuffle_seed, self.augmentation = batch_size, shuffle_seed, augmentation
-        self.epoch = first_epoch
-        self._shuffle()
+        self.first_epoch = first_epoch
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="batches")
 
-    def _shuffle(self) -> None:
-        self.order = np.arange(len(self.rows))
-        if self.shuffle_seed is not None:
-            np.random.default_rng([self.shuffle_seed, self.epoch]).shuffle(self.order)
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches for training (a short one would be compiled anew and weigh its rows more), else all."""
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return whole if self.shuffle_seed is not None and whole else whole + bool(rest)
 
-    def __len__(self) -> int:
-        whole = len(self.rows) // self.batch_size
-        if self.shuffle_seed is not None and whole:
-            return whole  # a short last batch would be compiled anew and weigh its rows more
-        return -(-len(self.rows) // self.batch_size)
+    @property
+    def num_batches(self) -> int | None:
+        """What Keras asks for: None says endless."""
+        return self.steps_per_epoch if self.shuffle_seed is None else None
 
     def __getitem__(self, index: int) -> tuple[dict[str, Any] | tuple[Any, ...] | Any, npt.NDArray[np.float32]]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self._read(self.rows[chosen], index)
+        epochs, batch = divmod(index, self.steps_per_epoch)
+        epoch = self.first_epoch + epochs
+        order = np.arange(len(self.rows))
+        if self.shuffle_seed is not None:
+            np.random.default_rng([self.shuffle_seed, epoch]).shuffle(order)
+        chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        images = self._read(self.rows[chosen], epoch, batch)
         labels = self.bone_age_months[chosen][:, None]
         return (images if self.sex is None else (images, self.sex[chosen])), labels
 
-    def _read(self, rows: npt.NDArray[np.int64], index: int) -> npt.NDArray[Any]:
+    def _read(self, rows: npt.NDArray[np.int64], epoch: int, batch: int) -> npt.NDArray[Any]:
         if self.shuffle_seed is None:
             return np.stack([self.sources[0][row] for row in rows])
-        rng = np.random.default_rng([self.shuffle_seed, self.epoch, index])
+        rng = np.random.default_rng([self.shuffle_seed, epoch, batch])
         picks = rng.integers(len(self.sources), size=len(rows))
-        images = [self.sources[pick][row] for pick, row in zip(picks, rows, strict=True)]
-        if self.augmentation is not None:
-            images = [augment(image, self.augmentation, rng) for image in images]
-        return np.stack(images)
+        return np.stack(list(self.threads.map(self._read_one, picks, rows, rng.spawn(len(rows)))))
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self._shuffle()
+    def _read_one(self, pick: int, row: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+        image = self.sources[pick][row]
+        return image if self.augmentation is None else augment(image, self.augmentation, rng)

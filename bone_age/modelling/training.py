@@ -123,10 +123,12 @@ def _fit(
         sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
     train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, len(history.epochs))
     checkpoint.restore(network.trained, history)
-    keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, n_train=len(train_batches) * recipe.batch_size)
+    keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, n_train=train_batches.steps_per_epoch * recipe.batch_size)
     if history.epochs_since_best < recipe.early_stopping_epochs or not history.epochs:
         network.trained.fit(
             train_batches,
+            steps_per_epoch=train_batches.steps_per_epoch,
+            shuffle=False,  # the batches are shuffled already
             validation_data=_batches(plan, images, "validation", sources),
             initial_epoch=len(history.epochs),
             epochs=recipe.epochs,

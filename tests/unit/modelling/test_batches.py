@@ -18,32 +18,36 @@ def batches(seed: int | None = 1, first_epoch: int = 0, n: int = 21) -> Batches:
     return Batches([images], np.arange(n), sex, months, 4, seed, AugmentationSettings() if seed else None, first_epoch)
 
 
+def labels_of(data: Batches, epoch: int = 0) -> list[float]:
+    steps = range(epoch * data.steps_per_epoch, (epoch + 1) * data.steps_per_epoch)
+    return [label for index in steps for label in data[index][1][:, 0]]
+
+
 def test_a_resumed_epoch_sees_what_an_uninterrupted_one_sees() -> None:
     whole, resumed = batches(), batches(first_epoch=2)
-    whole.on_epoch_end()
-    whole.on_epoch_end()
-    for index in range(len(whole)):
-        for a, b in zip(whole[index][0], resumed[index][0], strict=True):
+    for index in range(resumed.steps_per_epoch):
+        of_whole, of_resumed = whole[2 * whole.steps_per_epoch + index], resumed[index]
+        for a, b in zip(of_whole[0], of_resumed[0], strict=True):
             np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(whole[index][1], resumed[index][1])
+        np.testing.assert_array_equal(of_whole[1], of_resumed[1])
 
 
-def test_two_epochs_differ() -> None:
+def test_an_epoch_shows_no_row_twice_and_two_epochs_differ() -> None:
     data = batches()
-    first = [label for index in range(len(data)) for label in data[index][1][:, 0]]
-    data.on_epoch_end()
-    assert first != [label for index in range(len(data)) for label in data[index][1][:, 0]]
+    assert len(set(labels_of(data))) == 20 == len(labels_of(data))
+    assert labels_of(data) != labels_of(data, epoch=1)
 
 
 def test_evaluation_keeps_the_order_and_drops_nothing() -> None:
     data = batches(seed=None)
-    assert [label for index in range(len(data)) for label in data[index][1][:, 0]] == list(range(21))
+    assert labels_of(data) == list(range(21))
+    assert data.num_batches == 6
 
 
 def test_an_image_stays_with_its_label() -> None:
     images = np.arange(1, 11, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 16), np.uint8)
     data = Batches([images], np.arange(10), None, np.arange(1, 11, dtype=np.float32), 5, shuffle_seed=3)
-    for index in range(len(data)):
+    for index in range(data.steps_per_epoch):
         x, y = data[index]
         np.testing.assert_array_equal(x[:, 0, 0], y[:, 0])
 
