@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -204,18 +204,15 @@ def _silence_libraries() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; every error is one line."""
-    import click
-
     command: Any = typer.main.get_command(app)
     try:
         sys.exit(command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False))
-    except click.ClickException as error:
-        _fail(error, error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt) as error:
+    except (typer.Abort, KeyboardInterrupt) as error:
         _fail(error, "interrupted", 1)
     except Exception as error:
+        usage: Callable[[], str] | None = getattr(error, "format_message", None)  # typer's errors of usage
         known = getattr(error, "exit_code", None)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
+        message = usage() if usage else str(error) if known else f"{type(error).__name__}: {error}"
         _fail(error, message, known or 1)
 
 

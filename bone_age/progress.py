@@ -17,12 +17,14 @@ def warn(messages: Iterable[str]) -> None:
 
 def bar(transient: bool = False) -> Progress:
     """A progress bar as the whole package shows it; stays as one line when done, unless `transient`."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=console,
         transient=transient,
+        disable=transient and not console.is_terminal,
     )
