@@ -156,7 +156,12 @@ def _cut_below(backbone: keras.Model, first_trained: str) -> Any:
     for index, layer in enumerate(backbone.layers[:limit]):
         output = layer.output
         has_weights = has_weights or bool(layer.weights)
-        if has_weights and open_until <= index and getattr(output, "shape", None) is not None and len(output.shape) == 4:
+        if (
+            has_weights
+            and open_until <= index
+            and getattr(output, "shape", None) is not None
+            and len(output.shape) == 4
+        ):
             best = output
         open_until = max(open_until, last_use.get(id(output), index))
     if best is None:

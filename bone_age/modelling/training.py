@@ -123,7 +123,9 @@ def _fit(
         sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
     train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, len(history.epochs))
     checkpoint.restore(network.trained, history)
-    keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, n_train=train_batches.steps_per_epoch * recipe.batch_size)
+    keeper = _EpochKeeper(
+        plan, checkpoint, history, on_epoch, n_train=train_batches.steps_per_epoch * recipe.batch_size
+    )
     if history.epochs_since_best < recipe.early_stopping_epochs or not history.epochs:
         network.trained.fit(
             train_batches,

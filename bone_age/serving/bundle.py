@@ -94,8 +94,9 @@ def _verified_sums(folder: Path) -> dict[str, str]:
         raise ModelError(f"{folder}: no model here ({CHECKSUMS} is absent)") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / CHECKSUMS}: cannot be read: {error}") from None
-    if not isinstance(sums, dict) or not set(REQUIRED) <= set(sums):
-        raise ModelError(f"{folder / CHECKSUMS}: does not list {', '.join(sorted(set(REQUIRED) - set(sums)))}")
+    listed = set(sums) if isinstance(sums, dict) else set()
+    if not set(REQUIRED) <= listed:
+        raise ModelError(f"{folder / CHECKSUMS}: does not list {', '.join(sorted(set(REQUIRED) - listed))}")
     for name, expected in sums.items():
         file = folder / name
         if file.parent != folder or not file.is_file():

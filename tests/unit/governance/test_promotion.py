@@ -88,7 +88,9 @@ def test_nothing_is_promoted_unless_every_figure_is_there_and_better(
         assert test_mae < min(baseline, champion_mae) < float("inf")
 
 
-@pytest.mark.parametrize("text", ["max_share_of_baseline: 1", "champion_margin_months: -1", "[1, 2]", "a: b: c", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["max_share_of_baseline: 1", "champion_margin_months: -1", "[1, 2]", "a: b: c", "\xff"]
+)
 def test_a_wrong_policy_is_refused_by_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_bytes(text.encode("latin-1"))

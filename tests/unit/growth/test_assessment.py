@@ -32,9 +32,7 @@ def test_outside_the_table_is_refused(age: float, sex: str) -> None:
     [(0.0, 0.5, "normal"), (-3.0, 0.5, "delayed"), (3.0, 0.5, "advanced"), (1.8, 0.5, "indeterminate"),
      (-2.2, 0.5, "indeterminate"), (0.0, 2.5, "indeterminate")],
 )  # fmt: skip
-def test_the_verdict_takes_the_predictions_own_interval_into_account(
-    z: float, half_width: float, verdict: str
-) -> None:
+def test_the_verdict_takes_the_predictions_own_interval_into_account(z: float, half_width: float, verdict: str) -> None:
     norm = assess_growth(120.0, 120.0, 120.0, 120.0, "M")
     months = [norm.reference_mean_months + (z + d) * norm.reference_sd_months for d in (0.0, -half_width, half_width)]
     assert assess_growth(*months, 120.0, "M").verdict == verdict

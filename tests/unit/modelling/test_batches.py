@@ -62,7 +62,9 @@ def test_flips_are_horizontal_only() -> None:
     image = np.zeros((40, 40), np.uint8)
     image[2:6, 2:6] = 255
     flips = NOTHING.model_copy(update={"flip": True})
-    seen = {tuple(np.argwhere(augment(image, flips, np.random.default_rng(s)) > 128).mean(0).round(1)) for s in range(20)}
+    seen = {
+        tuple(np.argwhere(augment(image, flips, np.random.default_rng(s)) > 128).mean(0).round(1)) for s in range(20)
+    }
     assert seen == {(3.5, 3.5), (3.5, 35.5)}
 
 

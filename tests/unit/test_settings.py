@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from bone_age.errors import InputError
+from bone_age.settings import Home, TrainingConfig, digest_of, load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def written(folder: Path, content: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(content)
+    return path
+
+
+EXPERIMENTS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "policy.yaml")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
+def test_every_configuration_of_the_project_is_valid(path: Path) -> None:
+    assert load_config(path).plans
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("name: x\nepochz: 3", "epochz"),
+        ("name: x\ntraining: {epochs: 0}", "training.epochs"),
+        ("name: x\ntraining: {epochs: many}", "many"),
+        ("name: x\narchitectures: {vgg16: {}}", "vgg16"),
+        ("name: x\narchitectures: {}", "architectures"),
+        ("name: x\narchitectures: {xception_multi: {epohcs: 1}}", "epohcs"),
+        ("name: x\npreprocessing: {fit: crop}", "crop"),
+        ("name: x\nsplit: {test: 0.6}", "split.test"),
+        ("name: ../x", "name"),
+        ("seed: 1", "name"),
+        ("- a list", "list"),
+        ("", "NoneType"),
+        ("name: [", "cannot be read"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_with_key_and_value(content: str, named: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        load_config(written(tmp_path, content))
+    assert named in str(refused.value)
+    assert "config.yaml" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_absent_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such configuration"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_an_architecture_keeps_the_common_recipe_but_for_what_it_overrides() -> None:
+    config = TrainingConfig(
+        name="x",
+        training={"epochs": 3, "dropout": 0.5},
+        architectures={"resnet50_multi": {"epochs": 9, "image_size_px": 96}, "xception_multi": {}},
+    )
+    resnet, xception = config.plans
+    assert (resnet.training.epochs, resnet.training.dropout, resnet.preprocessing.image_size_px) == (9, 0.5, 96)
+    assert (xception.training.epochs, xception.preprocessing.image_size_px) == (3, 299)
+    assert (resnet.inputs, xception.inputs) == ("image + sex", "image + sex")
+
+
+@pytest.mark.parametrize(("clahe", "suffix"), [({}, "off"), (None, "on")])
+def test_the_ablation_switches_clahe_and_nothing_else(clahe: dict[str, Any] | None, suffix: str) -> None:
+    config = TrainingConfig(name="x", preprocessing={"clahe": clahe}, ablations={"clahe": True})
+    (ablation,) = [plan for plan in config.plans if plan.is_ablation]
+    base = next(plan for plan in config.plans if plan.name == "xception_multi")
+    assert ablation.name == f"xception_multi_clahe_{suffix}"
+    assert (ablation.preprocessing.clahe is None) != (base.preprocessing.clahe is None)
+    assert ablation.training == base.training
+
+
+def test_a_digest_follows_every_value() -> None:
+    assert digest_of(TrainingConfig(name="x")) == digest_of(TrainingConfig(name="x"))
+    assert digest_of(TrainingConfig(name="x")) != digest_of(TrainingConfig(name="x", seed=18))
+
+
+def test_two_homes_are_two_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("ZENML_CONFIG_PATH", raising=False)
+    one, two = Home(home=tmp_path / "a").exports(), Home(home=tmp_path / "b").exports()
+    for name in ("BONE_AGE_HOME", "MLFLOW_TRACKING_URI", "ZENML_CONFIG_PATH"):
+        assert one[name] != two[name]
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    keys = set()
+    for name, field in model.model_fields.items():
+        keys.add(name)
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                keys |= _keys(inner)
+    return keys
+
+
+def test_every_key_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    written_there = set(re.findall(r"[a-z0-9_]+", reference))
+    assert _keys(TrainingConfig) - written_there == set()
