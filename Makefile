@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 CONFIG  ?= configs/quickstart.yaml
 PORT    ?= 5000
-SOURCES := bone_age steps pipelines benchmarks tests
+SOURCES := bone_age steps pipelines benchmarks tests docs
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint format mlflow lock clean

@@ -11,7 +11,7 @@ POLICY = Policy()
 FIGURES = st.none() | st.floats(0, 300) | st.sampled_from([float("nan"), float("inf")])
 
 
-def candidate(version: int = 1, architecture: str = "xception_multi", **figures: float | None | bool) -> Candidate:
+def candidate(version: int = 1, architecture: str = "xception_multi", **figures: float | bool | None) -> Candidate:
     return Candidate.model_validate(
         {"version": version, "architecture": architecture, "validation_mae": 9.0, "test_mae": 9.0} | figures
     )

@@ -72,8 +72,12 @@ def test_the_attention_map_is_the_gradient_of_months_through_the_head(
 
 @pytest.mark.parametrize(
     ("architecture", "first_trained"),
-    [("xception_multi", "block13_sepconv1"), ("xception_single", "block5_sepconv1"), ("resnet50_multi", "conv5_block1_1_conv")],
-)  # fmt: skip
+    [
+        ("xception_multi", "block13_sepconv1"),
+        ("xception_single", "block5_sepconv1"),
+        ("resnet50_multi", "conv5_block1_1_conv"),
+    ],
+)
 def test_frozen_and_trained_part_together_are_the_whole(
     architecture: str, first_trained: str, batch: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -14,7 +14,7 @@ from bone_age.modelling.trained import TrainedModel
 from bone_age.settings import Home, PlannedTraining
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Stands for a process that was killed between two epochs."""
 
 
@@ -38,9 +38,9 @@ def test_an_interrupted_training_resumes_and_equals_the_uninterrupted_one(
     from bone_age.modelling.training import train
 
     def stop(epoch: int, figures: dict[str, float]) -> None:
-        raise Stopped
+        raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train(tiny_plan, tiny_images, home, tmp_path, stop, "first-attempt")
     seen: list[int] = []
     resumed = train(tiny_plan, tiny_images, home, tmp_path, lambda epoch, _: seen.append(epoch), "second-attempt")
@@ -121,7 +121,7 @@ def test_a_loss_that_is_no_number_ends_the_training(
 
     monkeypatch.setattr(network, "MONTHS_SD", 1e30)
     wild = shallow(tiny_plan, huber_delta_months=1e30)
-    with pytest.raises(BoneAgeError, match="lower training.learning_rate"):
+    with pytest.raises(BoneAgeError, match=r"lower training\.learning_rate"):
         train(wild, tiny_images, home, tmp_path, lambda *_: None, "run")
 
 
