@@ -94,16 +94,16 @@ def _verified_sums(folder: Path) -> dict[str, str]:
         raise ModelError(f"{folder}: no model here ({CHECKSUMS} is absent)") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / CHECKSUMS}: cannot be read: {error}") from None
-    listed = set(sums) if isinstance(sums, dict) else set()
-    if not set(REQUIRED) <= listed:
-        raise ModelError(f"{folder / CHECKSUMS}: does not list {', '.join(sorted(set(REQUIRED) - listed))}")
-    for name, expected in sums.items():
+    listed: dict[str, str] = sums if isinstance(sums, dict) else {}
+    if not set(REQUIRED) <= set(listed):
+        raise ModelError(f"{folder / CHECKSUMS}: does not list {', '.join(sorted(set(REQUIRED) - set(listed)))}")
+    for name, expected in listed.items():
         file = folder / name
         if file.parent != folder or not file.is_file():
             raise ModelError(f"{file}: listed in {CHECKSUMS} but absent")
         if _sha256(file) != expected:
             raise ModelError(f"{file}: checksum does not match {CHECKSUMS}; the file was changed or damaged")
-    return sums
+    return listed
 
 
 def _sha256(file: Path) -> str:
