@@ -1,6 +1,7 @@
 """Decoding and preprocessing of radiographs: the one path used by training and by serving."""
 
-from bone_age.imaging.decode import GreyImage, ImageError, decode_image, read_image
+from bone_age.imaging.decode import decode_image, read_image
+from bone_age.imaging.grey import GreyImage, ImageError
 from bone_age.imaging.preprocessing import (
     ClaheSettings,
     Preprocessed,

@@ -13,19 +13,17 @@ import io
 import stat
 import warnings
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-GreyImage: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+from bone_age.imaging.grey import GreyImage, ImageError, check_size
 
-MAX_PIXELS = 50_000_000  # twice the largest radiography detectors (about 20 to 25 megapixels)
-MAX_FILE_BYTES = 128 * 1024**2  # MAX_PIXELS uncompressed 16-bit pixels and their header
+MAX_FILE_BYTES = 128 * 1024**2  # `MAX_PIXELS` uncompressed 16-bit pixels and their header
 MAX_JPEG_SCANS = 32  # progressive encoders write about ten; each scan costs a pass over the whole picture
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -34,10 +32,6 @@ _JPEG_START_OF_SCAN = b"\xff\xda"
 
 # Remarks on odd metadata are of no use to the reader of a radiograph, and `catch_warnings` is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-class ImageError(ValueError):
-    """An image cannot be used; the message is one line, without the file's name and without patient data."""
 
 
 def read_image(path: Path) -> GreyImage:
@@ -88,20 +82,6 @@ def decode_image(data: bytes) -> GreyImage:
         raise ImageError(f"{kind} {reason}") from None
     except Exception:  # parsers of hostile bytes raise what they like: SyntaxError, struct.error, MemoryError, ...
         raise ImageError(f"{kind} is damaged and cannot be decoded") from None
-
-
-def check_size(height_px: int, width_px: int) -> None:
-    """Refuse a picture before its pixels are decoded.
-
-    Raises:
-        ImageError: There are no pixels, or more than `MAX_PIXELS`.
-    """
-    if height_px < 1 or width_px < 1:
-        raise ImageError(f"image has no pixels ({width_px}x{height_px})")
-    if height_px * width_px > MAX_PIXELS:
-        raise ImageError(
-            f"image of {width_px}x{height_px} pixels exceeds the limit of {MAX_PIXELS // 10**6} megapixels"
-        )
 
 
 def _recognise(data: bytes) -> Literal["PNG", "JPEG", "DICOM"]:

@@ -34,7 +34,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from bone_age.imaging.decode import GreyImage, ImageError, check_size
+from bone_age.imaging.grey import GreyImage, ImageError, check_size
 
 Levels = npt.NDArray[np.float64]  # modality values, or display values
 

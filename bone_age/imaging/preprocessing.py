@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from bone_age.imaging.decode import GreyImage, ImageError
+from bone_age.imaging.grey import GreyImage, ImageError
 
 PREPROCESSING_VERSION = 1  # raise it with every change of the code that changes a result
 MIN_SIDE_PX = 16

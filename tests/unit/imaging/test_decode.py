@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from bone_age.imaging import ImageError, decode_image, read_image
-from bone_age.imaging.decode import MAX_FILE_BYTES, MAX_PIXELS
+from bone_age.imaging.decode import MAX_FILE_BYTES
+from bone_age.imaging.grey import MAX_PIXELS
 
 # pytest sets its own filters; that nothing is printed outside it is tested below.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::UserWarning:pydicom")

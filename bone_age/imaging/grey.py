@@ -1,0 +1,30 @@
+"""What every decoder gives and refuses: a grey picture of bounded size."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+GreyImage: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+MAX_PIXELS = 50_000_000  # twice the largest radiography detectors (about 20 to 25 megapixels)
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message is one line, without the file's name and without patient data."""
+
+
+def check_size(height_px: int, width_px: int) -> None:
+    """Refuse a picture before its pixels are decoded.
+
+    Raises:
+        ImageError: There are no pixels, or more than `MAX_PIXELS`.
+    """
+    if height_px < 1 or width_px < 1:
+        raise ImageError(f"image has no pixels ({width_px}x{height_px})")
+    if height_px * width_px > MAX_PIXELS:
+        raise ImageError(
+            f"image of {width_px}x{height_px} pixels exceeds the limit of {MAX_PIXELS // 10**6} megapixels"
+        )
