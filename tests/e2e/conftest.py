@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-# The smallest run that has every part: four architectures, enough validation rows for intervals, two epochs.
+# The smallest run that has every part: four architectures and an ablation, enough validation rows for intervals.
 TINY: dict[str, Any] = {
     "name": "tiny",
     "seed": 3,
@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
         "huber_delta_months": 40,
     },
     "evaluation": {"bootstrap_replicates": 200},
+    "ablations": {"clahe": True},
 }
 
 
@@ -97,7 +98,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture(scope="session")
 def trained_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Finished]:
-    """A home in which the tiny pipeline has run once, all four architectures."""
+    """A home in which the tiny pipeline has run once: all four architectures, and one of them without CLAHE."""
     folder = tmp_path_factory.mktemp("trained")
     world = World(folder / "home")
     finished = world.run("train", "--config", write_config(folder))

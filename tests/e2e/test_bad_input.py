@@ -262,7 +262,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_registers_nothing(
     small_disk: Path, data: Path, make_config: MakeConfig
 ) -> None:
     world = World(small_disk / "home")
-    done = train(world, make_config(architectures={"xception_multi": {}}), data)
+    done = train(world, make_config(architectures={"xception_multi": {}}, ablations={}), data)
     assert done.exit_code == 1, done.err
     assert "space" in done.error_line or "disk" in done.error_line
     (small_disk / "home" / "training.lock").unlink()
@@ -279,7 +279,7 @@ def test_a_killed_training_resumes_and_ends_with_the_same_figures(
     trained_world: tuple[World, Finished], world: World, make_config: MakeConfig
 ) -> None:
     """kill -9 after the first epoch; the uninterrupted training is the one of `trained_world`."""
-    config = make_config(architectures={"xception_multi": {}})
+    config = make_config(architectures={"xception_multi": {}}, ablations={})
     process = world.start("train", "--config", config)
     deadline = time.monotonic() + 300
     while not epochs_kept(world) and time.monotonic() < deadline:

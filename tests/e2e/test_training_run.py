@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import Finished, World
 
 ARCHITECTURES = {"xception_single", "xception_multi", "resnet50_single", "resnet50_multi"}
+ABLATION = "xception_multi_clahe_off"
 CONTRACT_TAGS = {
     "architecture", "inputs", "dataset_fingerprint", "preprocessing_digest", "policy_digest", "git_commit", "git_dirty",
     "lock_digest", "seed", "zenml_run_id", "onnx_sha256",
@@ -45,7 +46,8 @@ def records(trained_world: tuple[World, Finished]) -> dict[str, Any]:
 
 
 def nested(records: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {r["tags"]["architecture"]: r for r in records["runs"] if r["tags"]["kind"] == "architecture"}
+    runs = [run for run in records["runs"] if run["tags"]["kind"] == "architecture"]
+    return {run["tags"]["architecture"]: run for run in runs if run["name"] != ABLATION}
 
 
 def parent(records: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def test_the_last_lines_name_models_reason_report_and_decision(trained_world: tu
 
 def test_mlflow_holds_one_parent_and_four_nested_runs(records: dict[str, Any]) -> None:
     assert set(nested(records)) == ARCHITECTURES
-    assert len(records["runs"]) == 5
+    assert len(records["runs"]) == 6  # and that of the ablation
     assert {r["status"] for r in records["runs"]} == {"FINISHED"}
     assert {r["tags"]["mlflow.parentRunId"] for r in nested(records).values()} == {parent(records)["id"]}
 
@@ -82,6 +84,16 @@ def test_nested_runs_hold_parameters_epochs_inputs_and_pictures(records: dict[st
         assert {"training/loss_curves.png", "environment.json", "evaluation/test/plots/bland_altman.png"} <= set(
             run["artifacts"]
         )
+
+
+def test_the_ablation_is_trained_and_reported_and_never_registered(
+    trained_world: tuple[World, Finished], records: dict[str, Any]
+) -> None:
+    (run,) = [run for run in records["runs"] if run["name"] == ABLATION]
+    assert run["params"]["preprocessing.clahe"] == "None"
+    assert run["id"] not in {version["run_id"] for version in records["versions"].values()}
+    report = next(trained_world[0].results.glob("*/report.html")).read_text()
+    assert ABLATION in report or "without CLAHE" in report
 
 
 def test_the_parent_run_holds_manifest_validation_and_report(records: dict[str, Any]) -> None:

@@ -8,8 +8,10 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -249,13 +251,24 @@ def test_absent_files_folders_and_pipes_are_refused_by_name(tmp_path: Path) -> N
         read_image(tmp_path / ("x" * 300 + ".png"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_file_without_permission_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "hand.png"
-    path.write_bytes(png(Image.fromarray(GREY)))
-    path.chmod(0)
-    with pytest.raises(ImageError, match="cannot be read: Permission denied"):
-        read_image(path)
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Root reads every file, so it becomes somebody else for the length of a test."""
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    yield
+    if was_root:
+        os.seteuid(0)
+
+
+def test_file_without_permission_is_refused_by_name(unprivileged: None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hand.png"
+        path.write_bytes(png(Image.fromarray(GREY)))
+        path.chmod(0)
+        with pytest.raises(ImageError, match=r"hand\.png: cannot be read: Permission denied"):
+            read_image(path)
 
 
 def picture_or_refusal(data: bytes) -> None:
