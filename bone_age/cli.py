@@ -61,6 +61,7 @@ def train(
     settings = load_config(config)
     if data is not None:
         settings = settings.with_source(data)
+    settings.require_weights()
     rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
     home = Home().prepare()
     _silence_libraries()
@@ -132,8 +133,8 @@ def predict(
                 answers.append(_answer(predictor, image, sex, chronological_age))
                 if not as_json:
                     progress.console.file.flush()
-                    _say(answers[-1])
-            except ValueError as error:  # ImageError and OutsideReferenceError
+                    _say(answers[-1], predictor.bundle.calibration.coverage)
+            except ValueError as error:  # ImageError
                 refused += 1
                 print(f"error: {error}", file=sys.stderr)
             progress.advance(task)
@@ -146,20 +147,24 @@ def predict(
 def _answer(predictor: Predictor, image: Path, sex: str, chronological_age: float | None) -> Prediction:
     from dataclasses import replace
 
-    from bone_age.growth import assess_growth
+    from bone_age.growth import OutsideReferenceError, assess_growth
+    from bone_age.serving.predictor import Warning
 
     answer = predictor.predict(image, sex)
     if chronological_age is None:
         return answer
     interval = (answer.bone_age_months, answer.lower_months, answer.upper_months)
-    return replace(answer, growth=assess_growth(*interval, chronological_age, "M" if sex == "M" else "F"))
+    try:
+        return replace(answer, growth=assess_growth(*interval, chronological_age, "M" if sex == "M" else "F"))
+    except OutsideReferenceError as error:
+        return replace(answer, warnings=(*answer.warnings, Warning("no_growth_assessment", str(error))))
 
 
-def _say(answer: Prediction) -> None:
+def _say(answer: Prediction, coverage: float) -> None:
     years, months = divmod(round(answer.bone_age_months), 12)
     print(
         f"{answer.image}: bone age {answer.bone_age_months:.1f} months ({years} y {months} m), "
-        f"90 % interval {answer.lower_months:.1f} to {answer.upper_months:.1f}  ({answer.model})"
+        f"{coverage:.0%} interval {answer.lower_months:.1f} to {answer.upper_months:.1f}  ({answer.model})"
     )
     if answer.growth is not None:
         growth = answer.growth

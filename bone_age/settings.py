@@ -164,6 +164,19 @@ class TrainingConfig(Strict):
         self.plans  # noqa: B018  (builds every recipe, so that a wrong override is refused here)
         return self
 
+    def require_weights(self) -> None:
+        """Refuse weights files that are not there before hours are spent on getting to them.
+
+        Raises:
+            InputError: Names the architecture and the path.
+        """
+        for plan in self.plans:
+            weights = plan.training.weights
+            if weights not in ("none", "imagenet") and not Path(weights).is_file():
+                raise InputError(
+                    f"weights of {plan.name}: {weights} is not a file; `imagenet` lets Keras download its own"
+                )
+
     def with_source(self, source: str) -> Self:
         """The same experiment on another data set."""
         return self.model_copy(update={"data": self.data.model_copy(update={"source": source})})

@@ -173,18 +173,13 @@ def log_splits(dataset: Dataset, balance: SplitBalance) -> None:
     mlflow.log_dict({"warnings": list(balance.warnings)}, "splits/warnings.json")
 
 
-def log_preparation(images: PreparedImages) -> None:
-    """Preprocessing settings, and the quarantined images by name."""
-    name = f"preprocessing/{images.preprocessing.image_size_px}px-{images.preprocessing.digest[:8]}"
-    mlflow.log_dict(images.preprocessing.model_dump(mode="json"), f"{name}/preprocessing.json")
-    mlflow.log_text(images.quarantined.to_csv(index=False), f"{name}/quarantine.csv")
-    mlflow.log_metric("quarantined_images", len(images.quarantined))
-
-
 def log_plan(plan: PlannedTraining, images: PreparedImages) -> None:
-    """Parameters, environment and inputs of one training, logged before it starts."""
+    """Parameters, environment and inputs of one training with its quarantined images, logged before it starts."""
     log_params(plan.model_dump(mode="json"))
     mlflow.log_dict(asdict(provenance()), "environment.json")
+    mlflow.log_dict(plan.preprocessing.model_dump(mode="json"), "preprocessing/preprocessing.json")
+    mlflow.log_text(images.quarantined.to_csv(index=False), "preprocessing/quarantine.csv")
+    mlflow.log_metric("quarantined_images", len(images.quarantined))
     for split in ("train", "validation"):
         log_input(images.split(split), images.dataset_name, images.dataset_fingerprint, split)
 

@@ -1,7 +1,8 @@
 """The training pipeline: from a data set to four registered models, the best Xception of which may become champion.
 
 Steps are named after what they make; the four trainings do not depend on each other, so an orchestrator that can runs
-them side by side. Steps that read the outside world (the registry's aliases) are never cached, all others are.
+them side by side. Steps that speak to MLflow about the run as a whole (record, register, promote,
+publish) always run, all others are cached.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from steps.ingest import ingest_dataset
 from steps.preprocess import preprocess_images
 from steps.promote import promote_best
 from steps.record import record_configuration
+from steps.record_data import record_data
 from steps.register import register_models
 from steps.report import publish_report
 from steps.split import split_dataset
@@ -37,11 +39,15 @@ def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, 
     validation = validate_data(dataset, config.validation, config.split)
     splits = split_dataset(dataset, validation, config.split, config.evaluation.coverage)
 
+    record_data(dataset, validation, splits, config.split.warn_band_below)
+
     images, models, evaluated = {}, [], []
     for plan in config.plans:
         size = plan.preprocessing.digest  # one preprocessing for all trainings that want the same
         if size not in images:
-            images[size] = preprocess_images(splits, plan.preprocessing, config.validation.error_unreadable_share)
+            images[size] = preprocess_images(
+                splits, plan.preprocessing, config.validation.error_unreadable_share, after="record_data"
+            )
         model = train_model(images[size], plan, id=plan.name)
         models.append(model)
         evaluated.append(

@@ -2,18 +2,13 @@ from typing import Annotated
 
 from zenml import step
 
-from bone_age import tracking
 from bone_age.data.loading import load_dataset
 from bone_age.data.manifest import Dataset
 from bone_age.settings import DataSettings
 from steps.caching import INGEST
-from steps.context import current_run
 
 
 @step(cache_policy=INGEST)
 def ingest_dataset(data: DataSettings, dataset_key: str, world_key: str) -> Annotated[Dataset, "dataset"]:
     """Read the data set and hash every image. The keys tell ZenML's cache what its parameters cannot see."""
-    dataset = load_dataset(data)
-    with tracking.parent_run(current_run()):
-        tracking.log_dataset(dataset)
-    return dataset
+    return load_dataset(data)

@@ -2,13 +2,11 @@ from typing import Annotated
 
 from zenml import step
 
-from bone_age import tracking
 from bone_age.data.manifest import Dataset
 from bone_age.data.prepared import PreparedImages, prepare_images
 from bone_age.imaging import PreprocessingSettings
 from bone_age.scratch import scratch_folder
 from steps.caching import PREPROCESS
-from steps.context import current_run
 
 
 @step(cache_policy=PREPROCESS)
@@ -16,8 +14,4 @@ def preprocess_images(
     dataset: Dataset, settings: PreprocessingSettings, max_quarantined_share: float
 ) -> Annotated[PreparedImages, "prepared_images"]:
     """Orient, undo inversion, fit and apply CLAHE to every image; name and set aside the corrupt ones."""
-    folder = scratch_folder()
-    images = prepare_images(dataset, settings, max_quarantined_share, folder)
-    with tracking.parent_run(current_run()):
-        tracking.log_preparation(images)
-    return images
+    return prepare_images(dataset, settings, max_quarantined_share, scratch_folder())

@@ -2,7 +2,6 @@ from typing import Annotated
 
 from zenml import step
 
-from bone_age import tracking
 from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.splits import assign_splits, split_balance
@@ -10,7 +9,6 @@ from bone_age.evaluation.intervals import require_rows
 from bone_age.progress import warn
 from bone_age.settings import SplitSettings
 from steps.caching import INGEST
-from steps.context import current_run
 
 
 @step(cache_policy=INGEST)
@@ -20,8 +18,5 @@ def split_dataset(
     """Give every patient to train, validation or test, and report the balance over sex and age."""
     assigned = assign_splits(dataset, split)
     require_rows(len(assigned.split("validation")), coverage)
-    balance = split_balance(assigned, split.warn_band_below)
-    with tracking.parent_run(current_run()):
-        tracking.log_splits(assigned, balance)
-    warn(balance.warnings)
+    warn(split_balance(assigned, split.warn_band_below).warnings)
     return assigned

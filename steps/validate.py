@@ -18,8 +18,10 @@ def validate_data(
 ) -> Annotated[DataValidation, "data_validation"]:
     """Judge labels, images and leakage between the splits to come; errors stop the run, the result stays in MLflow."""
     validation = validate_dataset(assign_splits(dataset, split), bounds)
-    with tracking.parent_run(current_run()):
-        tracking.log_validation(validation)
     warn(validation.warnings)
+    if not validation.passed:  # otherwise `record_data` logs it
+        with tracking.parent_run(current_run()):
+            tracking.log_dataset(dataset)
+            tracking.log_validation(validation)
     validation.raise_on_errors()
     return validation

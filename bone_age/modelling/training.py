@@ -30,6 +30,7 @@ from bone_age.modelling.frozen_features import frozen_features
 from bone_age.modelling.network import Network, build_network, uses_sex
 from bone_age.modelling.trained import TrainedModel, TrainingRecord
 from bone_age.progress import bar
+from bone_age.provenance import code_digest
 from bone_age.settings import AugmentationSettings, Home, PlannedTraining, TrainingSettings, digest_of
 
 EpochListener = Callable[[int, dict[str, float]], None]
@@ -78,10 +79,11 @@ def train(
 
 
 def training_key(plan: PlannedTraining, images: PreparedImages) -> str:
-    """Names a training by everything that decides its result, so that only the same training is resumed."""
+    """Names a training by everything that decides its result, code included: only the same training is resumed."""
     weights = Path(plan.training.weights)
     content = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else plan.training.weights
-    return digest_of({"plan": digest_of(plan), "images": images.digest, "weights": content})[:24]
+    parts = {"plan": digest_of(plan), "images": images.digest, "weights": content, "code": code_digest("modelling")}
+    return digest_of(parts)[:24]
 
 
 def compile_model(model: keras.Model, recipe: TrainingSettings, steps_per_epoch: int) -> None:

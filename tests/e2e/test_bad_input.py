@@ -226,6 +226,13 @@ def test_a_wrong_configuration_is_refused_before_any_work(
     assert not world.home.exists()
 
 
+def test_absent_weights_are_refused_before_any_work(world: World, make_config: MakeConfig) -> None:
+    done = world.run("train", "--config", make_config(architectures={"xception_multi": {"weights": "none.h5"}}))
+    assert done.exit_code == 2
+    assert "weights of xception_multi: none.h5" in done.error_line
+    assert not world.home.exists()
+
+
 def test_weights_that_are_no_weights_are_refused_by_name(world: World, make_config: MakeConfig, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.weights.h5"
     wrong.write_text("no weights")
@@ -301,6 +308,20 @@ print(json.dumps([[r.info.status, r.data.metrics.get("test_mae"), r.data.metrics
     (whole,) = json.loads(trained_world[0].python(figures).splitlines()[-1])
     assert sorted(status for status, _, _ in resumed) == ["FINISHED", "KILLED"]
     assert next(row for row in resumed if row[0] == "FINISHED") == whole
+    lineage = """
+import json
+from bone_age.mlflow_connection import connect, experiment_id
+client = connect()
+(run,) = client.search_runs(
+    [experiment_id()], "tags.architecture = 'xception_multi' and attributes.status = 'FINISHED'")
+parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+folders = [item.path for item in client.list_artifacts(parent.info.run_id)]
+print(json.dumps([parent.data.tags["data_validation"], parent.data.tags["dataset_fingerprint"], folders]))
+"""
+    verdict, fingerprint, folders = json.loads(world.python(lineage).splitlines()[-1])
+    assert verdict == "passed", "the resumed run took validation from the cache, and says so all the same"
+    assert len(fingerprint) == 64
+    assert {"dataset", "data_validation", "splits", "config.json", "report"} <= set(folders)
 
 
 def test_a_second_training_in_the_same_home_is_refused(world: World, make_config: MakeConfig) -> None:

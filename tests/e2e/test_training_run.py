@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,40 @@ print(json.dumps([len(differences), max(differences)]))
     n, largest = json.loads(world.python(code, manifest_rows).splitlines()[-1])
     assert n == 4 * 4 * 3 * 2
     assert largest < 0.01
+
+
+def test_the_commands_of_the_lineage_page_work(trained_world: tuple[World, Finished], tmp_path: Path) -> None:
+    """The page's own first Python block, from a version to the images and their digests; then its check of the bytes."""
+    world, _ = trained_world
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "follow-a-prediction.md").read_text()
+    script = page.split("```python\n", 1)[1].split("```", 1)[0]
+    environment = "import os\nfrom bone_age.settings import Home\nos.environ.update(Home().exports())\n"
+    out = world.python(environment + script, "models:/bone-age/1")
+    assert "data validation: passed" in out
+    manifest = Path(out.strip().splitlines()[-1].split(": ", 1)[1])
+    check = page.split("<<'PY'\n", 1)[1].split("\nPY\n", 1)[0]
+    (folder,) = world.home.glob("data/*/")
+    unchanged = world.python(f"import os\nos.chdir({str(folder)!r})\n" + check, manifest)
+    assert unchanged.strip() == "90 of 90 images are as they were"
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    spoilt = next(copy.rglob("*.png"))
+    spoilt.write_bytes(spoilt.read_bytes() + b"x")
+    changed = world.python(f"import os\nos.chdir({str(copy)!r})\n" + check, manifest)
+    assert "89 of 90 images are as they were" in changed
+    assert spoilt.name in changed
+
+
+def test_an_age_outside_the_growth_table_costs_the_assessment_and_not_the_answer(
+    trained_world: tuple[World, Finished],
+) -> None:
+    world, _ = trained_world
+    image = next(world.home.rglob("data/**/*.png"))
+    arguments = ("--sex", "F", "--model", "models:/bone-age/1", "--chronological-age", "230", "--json")
+    done = world.run("predict", image, *arguments)
+    assert done.exit_code == 0, done.err
+    (answer,) = json.loads(done.out)
+    assert answer["growth"] is None
+    assert "no_growth_assessment" in {warning["code"] for warning in answer["warnings"]}
 
 
 def test_predict_and_evaluate_answer_in_json(trained_world: tuple[World, Finished], tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ def test_an_absent_configuration_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "none.yaml")
 
 
+def test_weights_files_have_to_be_there(tmp_path: Path) -> None:
+    there = tmp_path / "some.weights.h5"
+    there.write_text("")
+    for weights in ("none", "imagenet", str(there)):
+        TrainingConfig(name="x", training={"weights": weights}).require_weights()
+    with pytest.raises(InputError, match=r"weights of xception_single: gone\.h5 is not a file"):
+        TrainingConfig(name="x", training={"weights": "gone.h5"}).require_weights()
+
+
 def test_an_architecture_keeps_the_common_recipe_but_for_what_it_overrides() -> None:
     config = TrainingConfig(
         name="x",
