@@ -190,7 +190,7 @@ print(json.dumps([len(differences), max(differences)]))
 
 
 def test_the_commands_of_the_lineage_page_work(trained_world: tuple[World, Finished], tmp_path: Path) -> None:
-    """The page's own first Python block, from a version to the images and their digests; then its check of the bytes."""
+    """Its first Python block, from a version to the images and their digests; then its check of the bytes."""
     world, _ = trained_world
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "follow-a-prediction.md").read_text()
     script = page.split("```python\n", 1)[1].split("```", 1)[0]
