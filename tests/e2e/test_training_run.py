@@ -137,8 +137,9 @@ def test_the_report_lies_under_results_with_the_same_figures(
 ) -> None:
     (folder,) = trained_world[0].results.iterdir()
     document = json.loads((folder / "report.json").read_text())
+    runs = {run["name"]: run for run in records["runs"]}
     for model in document["models"]:
-        assert model["test"]["mae"] == pytest.approx(nested(records)[model["name"]]["metrics"]["test_mae"])
+        assert model["test"]["mae"] == pytest.approx(runs[model["name"]]["metrics"]["test_mae"])
     html = (folder / "report.html").read_text()
     assert "SYNTHETIC" in html
     assert "http://" not in html.replace("http://www.w3.org", "")
