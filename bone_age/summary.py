@@ -31,7 +31,7 @@ def show_outcome(comparison: Comparison, decision: Decision, report: Path, home:
         style = "bold" if model is comparison.best_xception else None
         difference = comparison.against_baseline[model.name]
         table.add_row(model.name, *_row(model.test), _bounds(difference, signed=True), style=style)
-    table.add_row(f"baseline: {comparison.baseline.model}", *_row(comparison.baseline), "", style="dim")
+    table.add_row(comparison.baseline.model, *_row(comparison.baseline), "baseline", style="dim")
     console.print(table)
     if comparison.dataset.synthetic:
         console.print("SYNTHETIC IMAGES: the figures show that the pipeline works, nothing about children.\n")
