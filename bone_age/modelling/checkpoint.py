@@ -68,7 +68,6 @@ class Checkpoint:
         """Put a compiled model back to where `history` ends."""
         if not history.epochs:
             return
-        model.optimizer.build(model.trainable_variables)
         with np.load(self.folder / f"{len(history.epochs)}-{STATE}") as arrays:
             for variable, name in zip(_state_of(model), arrays.files, strict=True):
                 variable.assign(arrays[name])

@@ -22,6 +22,29 @@ def keep_freed_memory() -> None:
         mallopt(option, value)
 
 
+def give_back_freed_memory() -> None:
+    """Return to the kernel what `keep_freed_memory` kept, so that a later training does not add to an earlier one's."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
+def empty_variables(model: keras.Model) -> None:
+    """Drop the weights and optimizer slots of a model that is done with; it cannot be used afterwards.
+
+    TensorFlow 2.21 keeps the graph of a training step when its model is gone, and the graph keeps every variable: 0.35
+    GB for each Xception or ResNet-50 trained in one process.
+    """
+    if keras.backend.backend() != "tensorflow" or len(accelerators()) > 1:
+        return
+    import tensorflow as tf
+
+    for variable in {id(v): v for v in (*model.variables, *model.optimizer.variables)}.values():
+        nothing = tf.zeros([], variable.value.dtype)
+        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=nothing)
+
+
 def make_repeatable(seed: int) -> None:
     """Seed Python, NumPy and the backend, and ask the backend for kernels that give the same sum each time."""
     keras.utils.set_random_seed(seed)

@@ -24,7 +24,14 @@ from bone_age.data.prepared import PreparedImages
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.batches import Batches
 from bone_age.modelling.checkpoint import Checkpoint, History
-from bone_age.modelling.devices import accelerators, across_devices, keep_freed_memory, make_repeatable
+from bone_age.modelling.devices import (
+    accelerators,
+    across_devices,
+    empty_variables,
+    give_back_freed_memory,
+    keep_freed_memory,
+    make_repeatable,
+)
 from bone_age.modelling.export import export_onnx
 from bone_age.modelling.frozen_features import frozen_features
 from bone_age.modelling.network import Network, build_network, uses_sex
@@ -65,17 +72,32 @@ def train(
     if plan.training.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        with across_devices():
-            network = build_network(plan)
-            compile_model(network.trained, plan.training, _steps_per_epoch(plan, images))
-        if not history.finished:
-            _fit(plan, network, images, home, checkpoint, history, on_epoch)
-        checkpoint.restore_best(network.trained)
-        return _write(plan, network, images, history, folder)
-    finally:
+        return _build_fit_write(plan, images, home, folder, checkpoint, history, on_epoch)
+    finally:  # the network went with its function, so that there is something to give back
         keras.mixed_precision.set_global_policy("float32")
         keras.backend.clear_session()
         gc.collect()
+        give_back_freed_memory()
+
+
+def _build_fit_write(
+    plan: PlannedTraining,
+    images: PreparedImages,
+    home: Home,
+    folder: Path,
+    checkpoint: Checkpoint,
+    history: History,
+    on_epoch: EpochListener,
+) -> TrainedModel:
+    with across_devices():
+        network = build_network(plan)
+        compile_model(network.trained, plan.training)
+    if not history.finished:
+        _fit(plan, network, images, home, checkpoint, history, on_epoch)
+    checkpoint.restore_best(network.trained)
+    written = _write(plan, network, images, history, folder)
+    empty_variables(network.trained)
+    return written
 
 
 def training_key(plan: PlannedTraining, images: PreparedImages) -> str:
@@ -86,26 +108,28 @@ def training_key(plan: PlannedTraining, images: PreparedImages) -> str:
     return digest_of(parts)[:24]
 
 
-def compile_model(model: keras.Model, recipe: TrainingSettings, steps_per_epoch: int) -> None:
-    """AdamW with warm-up and cosine decay over the whole training, Huber loss on months."""
-    total = recipe.epochs * steps_per_epoch
-    warmup = math.floor(recipe.warmup_share * total)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=recipe.learning_rate / 100 if warmup else recipe.learning_rate,
-        decay_steps=max(1, total - warmup),
-        warmup_target=recipe.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+def compile_model(model: keras.Model, recipe: TrainingSettings) -> None:
+    """AdamW and Huber loss on months.
+
+    The learning rate is set from outside, step by step: Keras' schedules are built into the graph once for every
+    weight (for the weight decay), and an optimizer that makes its slots in the first step has that step traced twice.
+    """
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay),
+        optimizer=keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
         loss=keras.losses.Huber(delta=recipe.huber_delta_months),
         metrics=[keras.metrics.MeanAbsoluteError(name="mae")],
         jit_compile=bool(accelerators()) and "auto",  # compiling for a CPU costs more than it saves in a short run
     )
+    model.optimizer.build(model.trainable_variables)
 
 
-def _steps_per_epoch(plan: PlannedTraining, images: PreparedImages) -> int:
-    return max(1, len(images.split("train")) // plan.training.batch_size)
+def learning_rate_at(step: int, recipe: TrainingSettings, total_steps: int) -> float:
+    """Linear warm-up from a hundredth of the learning rate, then a cosine to 0; steps count from 0."""
+    peak, warmup = recipe.learning_rate, math.floor(recipe.warmup_share * total_steps)
+    if step < warmup:
+        return peak / 100 + (peak - peak / 100) * step / warmup
+    share_done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    return peak * 0.5 * (1 + math.cos(math.pi * share_done))
 
 
 def _fit(
@@ -125,9 +149,7 @@ def _fit(
         sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
     train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, len(history.epochs))
     checkpoint.restore(network.trained, history)
-    keeper = _EpochKeeper(
-        plan, checkpoint, history, on_epoch, n_train=train_batches.steps_per_epoch * recipe.batch_size
-    )
+    keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)
     if history.epochs_since_best < recipe.early_stopping_epochs or not history.epochs:
         network.trained.fit(
             train_batches,
@@ -167,19 +189,14 @@ def _batches(
 
 
 class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
-    """After each epoch: figures, checkpoint, early stopping; between them a bar."""
+    """Before each step the learning rate; after each epoch figures, checkpoint, early stopping; between them a bar."""
 
     def __init__(
-        self, plan: PlannedTraining, checkpoint: Checkpoint, history: History, on_epoch: EpochListener, n_train: int
+        self, plan: PlannedTraining, checkpoint: Checkpoint, history: History, on_epoch: EpochListener, steps: int
     ) -> None:
         super().__init__()
-        self.plan, self.checkpoint, self.history, self.on_epoch, self.n_train = (
-            plan,
-            checkpoint,
-            history,
-            on_epoch,
-            n_train,
-        )
+        self.plan, self.checkpoint, self.history, self.on_epoch = plan, checkpoint, history, on_epoch
+        self.steps_per_epoch = steps
         self.progress = bar(transient=True)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -190,8 +207,13 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.perf_counter()
+        self.first_step = epoch * self.steps_per_epoch
         title = f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}"
         self.task = self.progress.add_task(title, total=self.params["steps"], note="")
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        total = self.plan.training.epochs * self.steps_per_epoch
+        self.model.optimizer.learning_rate = learning_rate_at(self.first_step + batch, self.plan.training, total)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.progress.advance(self.task)
@@ -209,7 +231,7 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             "validation_loss": float(logs["val_loss"]),
             "validation_mae": float(logs["val_mae"]),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "images_per_second": self.n_train / self.trained_seconds,
+            "images_per_second": self.steps_per_epoch * self.plan.training.batch_size / self.trained_seconds,
             "seconds": time.perf_counter() - self.started,
         }
         if not all(map(math.isfinite, figures.values())):

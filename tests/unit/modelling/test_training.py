@@ -152,7 +152,7 @@ from bone_age.settings import TrainingConfig
 plan = TrainingConfig(name="x", architectures={"xception_multi": {"image_size_px": 72}}).plans[0]
 with devices.across_devices():
     model = build_network(plan).trained
-    compile_model(model, plan.training, 2)
+    compile_model(model, plan.training)
 images = np.zeros((8, 72, 72), np.uint8)
 batches = Batches([images], np.arange(8), np.ones((8, 1), np.float32), np.full(8, 90, np.float32), 4, 1)
 history = model.fit(batches, steps_per_epoch=2, epochs=1, verbose=0).history
