@@ -284,7 +284,10 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def log_input(table: pd.DataFrame, name: str, fingerprint: str, context: str) -> None:
-    """The rows a run used as an MLflow input, named by the fingerprint (MLflow keeps 36 characters of it)."""
+    """The rows a run used as an MLflow input, with the fingerprint as its digest (MLflow keeps 36 characters of it).
+
+    The split is part of the name: MLflow takes inputs of one name and digest for one and keeps the first alone.
+    """
     columns = ["image_id", "sha256", "sex", "bone_age_months", "patient_id", "split"]
-    data = from_pandas(table[columns].astype({"bone_age_months": float}), name=name, digest=fingerprint[:36])
+    data = from_pandas(table[columns].astype({"bone_age_months": float}), name=f"{name}-{context}", digest=fingerprint[:36])
     mlflow.log_input(data, context=context, tags={"dataset_fingerprint": fingerprint})

@@ -80,7 +80,7 @@ def test_nested_runs_hold_parameters_epochs_inputs_and_pictures(records: dict[st
         per_epoch = ("train_loss", "train_mae", "validation_mae", "learning_rate", "images_per_second")
         assert {f"epoch/{name}" for name in per_epoch} <= set(run["metrics"])
         assert {"test_mae", "test_mae_lo", "test_mae_hi", "test_r2", "test_coverage_90"} <= set(run["metrics"])
-        assert run["inputs"], run["name"]
+        assert {tags["mlflow.data.context"] for tags in run["inputs"]} == {"train", "validation"}
         assert all(tags["dataset_fingerprint"] == fingerprint for tags in run["inputs"])
         assert {"training/loss_curves.png", "environment.json", "evaluation/test/plots/bland_altman.png"} <= set(
             run["artifacts"]
@@ -98,6 +98,7 @@ def test_the_ablation_is_trained_and_reported_and_never_registered(
 
 
 def test_the_parent_run_holds_manifest_validation_and_report(records: dict[str, Any]) -> None:
+    assert {tags["mlflow.data.context"] for tags in parent(records)["inputs"]} == {"train", "validation", "test"}
     assert {
         "config.json",
         "dataset/manifest.csv",
