@@ -289,5 +289,6 @@ def log_input(table: pd.DataFrame, name: str, fingerprint: str, context: str) ->
     The split is part of the name: MLflow takes inputs of one name and digest for one and keeps the first alone.
     """
     columns = ["image_id", "sha256", "sex", "bone_age_months", "patient_id", "split"]
-    data = from_pandas(table[columns].astype({"bone_age_months": float}), name=f"{name}-{context}", digest=fingerprint[:36])
+    rows = table[columns].astype({"bone_age_months": float})
+    data = from_pandas(rows, name=f"{name}-{context}", digest=fingerprint[:36])
     mlflow.log_input(data, context=context, tags={"dataset_fingerprint": fingerprint})
