@@ -18,8 +18,7 @@ from PIL import Image
 
 from bone_age.data.manifest import Dataset
 from bone_age.data.threads import map_in_threads
-from bone_age.imaging import ImageError, read_image
-from bone_age.imaging.grey import GreyImage
+from bone_age.imaging import GreyImage, ImageError, read_image
 
 _HASH_SIDE = 16  # 16 x 16 bits
 _LONGEST_HASHED_SIDE_PX = 512

@@ -1,9 +1,9 @@
 """Batches for training: read by memory map, shuffled and augmented from (seed, epoch, batch) alone.
 
 Because nothing else feeds the randomness, a run that was killed and resumed sees the same images in the same order as
-one that was not. Keras is given training as one endless sequence and told how many steps make an epoch: its finite
-`PyDataset` with several workers hands batches of one epoch over to the next now and then (seen with Keras 3.15), which
-makes no two runs alike. Images of a batch are read and augmented in threads; OpenCV releases the interpreter lock.
+one that was not. Keras is given training as one endless sequence and told how many steps make an epoch: with a finite
+`PyDataset` and two workers (Keras 3.15) a resumed epoch was not the uninterrupted one (docs/experiments.md). Images of
+a batch are read and augmented in threads; OpenCV releases the interpreter lock.
 """
 
 from __future__ import annotations

@@ -46,13 +46,13 @@ def test_synthetic_images_are_marked_and_real_ones_are_not(evaluate: Evaluate, d
 
 @EACH
 def test_one_radiograph_can_be_drawn(evaluate: Evaluate, draw: Draw, simulate: Simulate) -> None:
-    plots.to_png(draw(evaluate(simulate(1))))
+    assert plots.to_png(draw(evaluate(simulate(1)))).startswith(b"\x89PNG")
 
 
 @EACH
 def test_perfect_predictions_can_be_drawn(evaluate: Evaluate, draw: Draw, simulate: Simulate) -> None:
     table = simulate(12)
-    plots.to_png(draw(evaluate(table.assign(predicted_months=table["bone_age_months"]))))
+    assert plots.to_png(draw(evaluate(table.assign(predicted_months=table["bone_age_months"])))).startswith(b"\x89PNG")
 
 
 @EACH
@@ -60,7 +60,9 @@ def test_absurd_predictions_and_names_that_look_like_formulas_can_be_drawn(
     evaluate: Evaluate, draw: Draw, simulate: Simulate
 ) -> None:
     table = simulate(12).assign(predicted_months=np.linspace(-400, 9000, 12))
-    plots.to_png(draw(evaluate(table, model=r"models:/a$\frac{$", dataset="x$_^{$ <b>\n" + "long" * 60)))
+    assert plots.to_png(
+        draw(evaluate(table, model=r"models:/a$\frac{$", dataset="x$_^{$ <b>\n" + "long" * 60))
+    ).startswith(b"\x89PNG")
 
 
 def test_predicted_and_true_have_the_same_scale(evaluate: Evaluate, simulate: Simulate) -> None:
