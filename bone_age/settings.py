@@ -97,8 +97,20 @@ class AugmentationSettings(Strict):
     contrast: float = Field(0.15, ge=0, le=0.5)
 
 
+class ResizedEpochs(Strict):
+    """A run of epochs on images made smaller than the prepared ones; cheap epochs come first."""
+
+    epochs: int = Field(ge=1, le=1000)
+    image_size_px: int = Field(ge=32, le=2048)
+
+
 class TrainingSettings(Strict):
-    """One architecture's recipe."""
+    """One architecture's recipe.
+
+    `warmup_resized` are the first of the `epochs`, on smaller images; the rest are trained at the prepared size. One
+    learning-rate curve runs over all. `averaging_decay` keeps a running average of the weights, by which a model is
+    judged and which is what is kept.
+    """
 
     weights: str = "none"
     trainable_from: str | None = None
@@ -114,7 +126,23 @@ class TrainingSettings(Strict):
     dropout: float = Field(0.2, ge=0, lt=1)
     early_stopping_epochs: int = Field(10, ge=1)
     mixed_precision: bool = False
+    averaging_decay: float | None = Field(None, gt=0, lt=1)
+    gradient_clip_norm: float | None = Field(None, gt=0)
+    warmup_resized: tuple[ResizedEpochs, ...] = ()
     augmentation: AugmentationSettings | None = AugmentationSettings()
+
+    @model_validator(mode="after")
+    def _resized_epochs_fit(self) -> Self:
+        if self.warmup_resized and self.trainable_from is not None:
+            raise ValueError("warmup_resized needs the whole network: features below trainable_from have one size")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_resized takes {self.warmup_epochs} of {self.epochs} epochs; none is left")
+        return self
+
+    @property
+    def warmup_epochs(self) -> int:
+        """How many epochs are trained on smaller images."""
+        return sum(phase.epochs for phase in self.warmup_resized)
 
 
 class EvaluationSettings(Strict):

@@ -12,6 +12,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         shuffle_seed: For training; batch `i` is then batch `i % steps_per_epoch` of epoch `first_epoch + i //
             steps_per_epoch`, without end. None is for evaluation: one pass in order, every row, nothing changed.
         first_epoch: The epoch a resumed training starts from.
+        size_px: Images are made this small, after augmentation; None leaves them as they are.
     """
 
     def __init__(
@@ -46,11 +48,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         shuffle_seed: int | None = None,
         augmentation: AugmentationSettings | None = None,
         first_epoch: int = 0,
+        size_px: int | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.sources, self.rows, self.sex, self.bone_age_months = sources, rows, sex, bone_age_months
         self.batch_size, self.shuffle_seed, self.augmentation = batch_size, shuffle_seed, augmentation
-        self.first_epoch = first_epoch
+        self.first_epoch, self.size_px = first_epoch, size_px
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="batches")
 
     @property
@@ -77,11 +80,16 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _read(self, rows: npt.NDArray[np.int64], epoch: int, batch: int) -> npt.NDArray[Any]:
         if self.shuffle_seed is None:
-            return np.stack([self.sources[0][row] for row in rows])
+            return np.stack([self._resized(self.sources[0][row]) for row in rows])
         rng = np.random.default_rng([self.shuffle_seed, epoch, batch])
         picks = rng.integers(len(self.sources), size=len(rows))
         return np.stack(list(self.threads.map(self._read_one, picks, rows, rng.spawn(len(rows)))))
 
     def _read_one(self, pick: int, row: int, rng: np.random.Generator) -> npt.NDArray[Any]:
         image = self.sources[pick][row]
-        return image if self.augmentation is None else augment(image, self.augmentation, rng)
+        return self._resized(image if self.augmentation is None else augment(image, self.augmentation, rng))
+
+    def _resized(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if self.size_px is None or self.size_px == image.shape[0]:
+            return image
+        return np.asarray(cv2.resize(image, (self.size_px, self.size_px), interpolation=cv2.INTER_AREA))

@@ -50,12 +50,16 @@ class Checkpoint:
         except FileNotFoundError:
             return History()
 
-    def save_epoch(self, model: keras.Model, history: History) -> None:
-        """Write weights and optimiser first, then the history that says they are there."""
+    def save_epoch(self, model: keras.Model, history: History, judged_weights: list[Any]) -> None:
+        """Write weights and optimiser first, then the history that says they are there.
+
+        Args:
+            judged_weights: By which the epoch was judged: the model's own, or their running average.
+        """
         epoch = len(history.epochs)
         self._write_arrays(f"{epoch}-{STATE}", _values(_state_of(model)))
         if history.epochs_since_best == 0:
-            self._write_arrays(BEST, model.get_weights())
+            self._write_arrays(BEST, judged_weights)
         self.save_history(history)
         for old in self.folder.glob(f"*-{STATE}"):
             if old.name != f"{epoch}-{STATE}":

@@ -16,7 +16,8 @@ import keras
 from keras import layers
 
 from bone_age.errors import InputError
-from bone_age.settings import PlannedTraining, TrainingSettings
+from bone_age.modelling.folding import without_batchnorm
+from bone_age.settings import PlannedTraining
 
 # Label mean and SD of the RSNA training set, rounded; constants, so that models of different data sets stay comparable.
 MONTHS_MEAN, MONTHS_SD = 127.0, 41.0
@@ -57,7 +58,9 @@ def build_network(plan: PlannedTraining) -> Network:
     image = keras.Input((size, size), dtype="uint8", name="image")
     backbone = _backbone(plan.architecture, image)
     _load_weights(backbone, recipe.weights)
-    _set_batchnorm(backbone, recipe)
+    if recipe.freeze_batchnorm:
+        backbone = without_batchnorm(backbone)
+    _set_momentum(backbone, recipe.batchnorm_momentum)
     feature_map = backbone.output
     pooled = layers.GlobalAveragePooling2D(name="pooled_features", dtype="float32")(feature_map)
     inputs = [image]
@@ -127,12 +130,11 @@ def _names(model: keras.Model) -> set[str]:
     return {layer.name for layer in model.layers}
 
 
-def _set_batchnorm(backbone: keras.Model, recipe: TrainingSettings) -> None:
+def _set_momentum(backbone: keras.Model, momentum: float) -> None:
     """Keras' momentum of 0.99 needs hundreds of steps before evaluation means anything; short runs lower it."""
     for layer in backbone.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = recipe.batchnorm_momentum
-            layer.trainable = not recipe.freeze_batchnorm
+            layer.momentum = momentum
 
 
 def _cut_below(backbone: keras.Model, first_trained: str) -> Any:

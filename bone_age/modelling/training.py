@@ -13,6 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +90,38 @@ def _build_fit_write(
     history: History,
     on_epoch: EpochListener,
 ) -> TrainedModel:
-    with across_devices():
-        network = build_network(plan)
-        compile_model(network.trained, plan.training)
-    if not history.finished:
-        _fit(plan, network, images, home, checkpoint, history, on_epoch)
-    checkpoint.restore_best(network.trained)
-    written = _write(plan, network, images, history, folder)
-    empty_variables(network.trained)
-    return written
+    for phase in phases(plan):
+        if history.finished or len(history.epochs) >= phase.last_epoch:
+            continue
+        with across_devices():
+            network = build_network(phase.plan)
+            compile_model(network.trained, plan.training)
+        _fit(phase, network, images, home, checkpoint, history, on_epoch)
+        empty_variables(network.trained)
+    history.finished = True
+    checkpoint.save_history(history)
+    keras.mixed_precision.set_global_policy("float32")
+    return _write(plan, images, checkpoint, history, folder)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs `first_epoch` up to `last_epoch` (excluded) of a training, at the image size of `plan`."""
+
+    plan: PlannedTraining
+    first_epoch: int
+    last_epoch: int
+
+
+def phases(plan: PlannedTraining) -> list[Phase]:
+    """The epochs on smaller images, in their order, then those at the prepared size."""
+    found, first = [], 0
+    for resized in plan.training.warmup_resized:
+        preprocessing = plan.preprocessing.model_copy(update={"image_size_px": resized.image_size_px})
+        smaller = plan.model_copy(update={"preprocessing": preprocessing})
+        found.append(Phase(smaller, first, first + resized.epochs))
+        first += resized.epochs
+    return [*found, Phase(plan, first, plan.training.epochs)]
 
 
 def training_key(plan: PlannedTraining, images: PreparedImages) -> str:
@@ -114,8 +138,14 @@ def compile_model(model: keras.Model, recipe: TrainingSettings) -> None:
     The learning rate is set from outside, step by step: Keras' schedules are built into the graph once for every
     weight (for the weight decay), and an optimizer that makes its slots in the first step has that step traced twice.
     """
+    average = {} if recipe.averaging_decay is None else {"use_ema": True, "ema_momentum": recipe.averaging_decay}
     model.compile(
-        optimizer=keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
+        optimizer=keras.optimizers.AdamW(
+            recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            global_clipnorm=recipe.gradient_clip_norm,
+            **average,
+        ),
         loss=keras.losses.Huber(delta=recipe.huber_delta_months),
         metrics=[keras.metrics.MeanAbsoluteError(name="mae")],
         jit_compile=bool(accelerators()) and "auto",  # compiling for a CPU costs more than it saves in a short run
@@ -133,7 +163,7 @@ def learning_rate_at(step: int, recipe: TrainingSettings, total_steps: int) -> f
 
 
 def _fit(
-    plan: PlannedTraining,
+    phase: Phase,
     network: Network,
     images: PreparedImages,
     home: Home,
@@ -141,28 +171,28 @@ def _fit(
     history: History,
     on_epoch: EpochListener,
 ) -> None:
+    plan = phase.plan
     recipe = plan.training
     sources: list[Any] = [images.images]
     augmentation = recipe.augmentation
     if network.frozen is not None:
         mirrors = augmentation is not None and augmentation.flip
         sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
-    train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, len(history.epochs))
+    done = len(history.epochs)
+    train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, done)
     checkpoint.restore(network.trained, history)
-    keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)
-    if history.epochs_since_best < recipe.early_stopping_epochs or not history.epochs:
+    if done <= recipe.warmup_epochs or history.epochs_since_best < recipe.early_stopping_epochs:
+        keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)
         network.trained.fit(
             train_batches,
             steps_per_epoch=train_batches.steps_per_epoch,
             shuffle=False,  # the batches are shuffled already
             validation_data=_batches(plan, images, "validation", sources),
-            initial_epoch=len(history.epochs),
-            epochs=recipe.epochs,
+            initial_epoch=done,
+            epochs=phase.last_epoch,
             verbose=0,
             callbacks=[keeper],
         )
-    history.finished = True
-    checkpoint.save_history(history)
 
 
 def _batches(
@@ -185,6 +215,7 @@ def _batches(
         shuffle_seed,
         augmentation,
         first_epoch,
+        plan.preprocessing.image_size_px if len(sources[0].shape) == 3 else None,
     )
 
 
@@ -222,6 +253,16 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_test_begin(self, logs: Any = None) -> None:
         self.trained_seconds = time.perf_counter() - self.started
+        self.running = self.model.get_weights()
+        self._assign(averaged_weights(self.model))
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.judged = self.model.get_weights()
+        self._assign(self.running)
+
+    def _assign(self, weights: list[Any]) -> None:
+        if self.plan.training.averaging_decay is not None:
+            self.model.set_weights(weights)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
@@ -238,9 +279,11 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             raise BoneAgeError(f"{self.plan.name}: epoch {epoch + 1} gave {figures}; lower training.learning_rate")
         history = self.history
         history.epochs.append(figures)
+        if epoch == self.plan.training.warmup_epochs:
+            history.best_validation_mae = math.inf  # figures on smaller images do not count
         if figures["validation_mae"] < history.best_validation_mae:
             history.best_validation_mae, history.best_epoch = figures["validation_mae"], epoch
-        self.checkpoint.save_epoch(self.model, history)
+        self.checkpoint.save_epoch(self.model, history, self.judged)
         self.on_epoch(epoch, figures)
         self.progress.remove_task(self.task)
         best = ", the best so far" if history.best_epoch == epoch else ""
@@ -251,15 +294,27 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             highlight=False,
             soft_wrap=True,
         )
-        if history.epochs_since_best >= self.plan.training.early_stopping_epochs:
+        in_warmup = epoch < self.plan.training.warmup_epochs
+        if not in_warmup and history.epochs_since_best >= self.plan.training.early_stopping_epochs:
             self.model.stop_training = True
 
 
+def averaged_weights(model: keras.Model) -> list[Any]:
+    """The running average of a compiled model's weights, in the order of `get_weights`; its own without one."""
+    averages = getattr(model.optimizer, "_model_variables_moving_average", None)
+    if not averages:
+        return list(model.get_weights())
+    of_variable = {id(v): average for v, average in zip(model.trainable_variables, averages, strict=True)}
+    return [keras.ops.convert_to_numpy(of_variable.get(id(v), v)) for v in model.weights]
+
+
 def _write(
-    plan: PlannedTraining, network: Network, images: PreparedImages, history: History, folder: Path
+    plan: PlannedTraining, images: PreparedImages, checkpoint: Checkpoint, history: History, folder: Path
 ) -> TrainedModel:
-    whole = _uncut(plan, network)
-    whole.save(folder / "model.keras", include_optimizer=False)
+    cut = build_network(plan)
+    checkpoint.restore_best(cut.trained)
+    network = _uncut(plan, cut)
+    network.full.save(folder / "model.keras", include_optimizer=False)
     export_onnx(network, folder / "model.onnx")
     (folder / "preprocessing.json").write_text(plan.preprocessing.model_dump_json(indent=2))
     record = TrainingRecord(
@@ -267,25 +322,25 @@ def _write(
         epochs=history.epochs,
         best_epoch=history.best_epoch,
         parameters_total=network.full.count_params(),
-        parameters_trained=sum(math.prod(v.shape) for v in network.trained.trainable_variables),
+        parameters_trained=sum(math.prod(v.shape) for v in cut.trained.trainable_variables),
         images_digest=images.digest,
         dataset_fingerprint=images.dataset_fingerprint,
         backend=f"{keras.backend.backend()} (keras {keras.__version__})",
         devices=accelerators() or ["cpu"],
         mlflow_run_ids=history.mlflow_run_ids,
-        onnx_difference_months=_onnx_difference(whole, images, plan, folder / "model.onnx"),
+        onnx_difference_months=_onnx_difference(network.full, images, plan, folder / "model.onnx"),
     )
     (folder / "training.json").write_text(record.model_dump_json(indent=2))
     return TrainedModel.load(folder)
 
 
-def _uncut(plan: PlannedTraining, network: Network) -> keras.Model:
-    """The same model without a cut: Keras cannot save one whose layers also start from an intermediate tensor."""
+def _uncut(plan: PlannedTraining, network: Network) -> Network:
+    """The same network without a cut: Keras cannot save one whose layers also start from an intermediate tensor."""
     if network.frozen is None:
-        return network.full
+        return network
     recipe = plan.training.model_copy(update={"trainable_from": None, "weights": "none"})
-    whole = build_network(plan.model_copy(update={"training": recipe})).full
-    whole.set_weights(network.full.get_weights())
+    whole = build_network(plan.model_copy(update={"training": recipe}))
+    whole.full.set_weights(network.full.get_weights())
     return whole
 
 
