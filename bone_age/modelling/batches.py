@@ -32,9 +32,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         rows: Which rows of the arrays, [n].
         sex: 1 for male, 0 for female, float32 [n, 1]; None for models that take the image alone.
         bone_age_months: Labels, float32 [n].
-        shuffle_seed: For training; batch `i` is then batch `i % steps_per_epoch` of epoch `first_epoch + i //
-            steps_per_epoch`, without end. None is for evaluation: one pass in order, every row, nothing changed.
-        first_epoch: The epoch a resumed training starts from.
+        shuffle_seed: For training: epoch after epoch, without end. None is for evaluation: one pass in order, every
+            row, nothing changed.
+        start: Epoch and step within it that a resumed training goes on from.
         size_px: Images are made this small, after augmentation; None leaves them as they are.
     """
 
@@ -47,13 +47,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         batch_size: int,
         shuffle_seed: int | None = None,
         augmentation: AugmentationSettings | None = None,
-        first_epoch: int = 0,
+        start: tuple[int, int] = (0, 0),
         size_px: int | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.sources, self.rows, self.sex, self.bone_age_months = sources, rows, sex, bone_age_months
         self.batch_size, self.shuffle_seed, self.augmentation = batch_size, shuffle_seed, augmentation
-        self.first_epoch, self.size_px = first_epoch, size_px
+        self.start, self.size_px = start, size_px
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="batches")
 
     @property
@@ -68,8 +68,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return self.steps_per_epoch if self.shuffle_seed is None else None
 
     def __getitem__(self, index: int) -> tuple[dict[str, Any] | tuple[Any, ...] | Any, npt.NDArray[np.float32]]:
-        epochs, batch = divmod(index, self.steps_per_epoch)
-        epoch = self.first_epoch + epochs
+        first_epoch, first_step = self.start
+        epoch, batch = divmod(first_epoch * self.steps_per_epoch + first_step + index, self.steps_per_epoch)
         order = np.arange(len(self.rows))
         if self.shuffle_seed is not None:
             np.random.default_rng([self.shuffle_seed, epoch]).shuffle(order)

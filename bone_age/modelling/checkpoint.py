@@ -1,4 +1,4 @@
-"""Training state after each epoch, so that a kill costs at most one epoch and changes no figure.
+"""Training state every few minutes, so that a kill costs at most those minutes and changes no figure.
 
 Keras' BackupAndRestore forgets which epoch was best and how long ago; early stopping after a resume would then start
 anew. So weights, optimiser, dropout seeds and history are kept together here, written whole (temporary file, rename).
@@ -21,9 +21,15 @@ STATE, BEST, HISTORY = "state.npz", "best.npz", "history.json"
 
 @dataclass
 class History:
-    """What happened so far; `epochs` holds one row of figures an epoch, `best_epoch` counts from 0."""
+    """What happened so far; `epochs` holds one row of figures an epoch, `best_epoch` counts from 0.
+
+    `steps` of the running epoch are done; they took `seconds`, and `means` are their loss and error.
+    """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    means: dict[str, float] = field(default_factory=dict)
     best_epoch: int = -1
     best_validation_mae: float = float("inf")
     finished: bool = False
@@ -51,18 +57,22 @@ class Checkpoint:
             return History()
 
     def save_epoch(self, model: keras.Model, history: History, judged_weights: list[Any]) -> None:
-        """Write weights and optimiser first, then the history that says they are there.
+        """Save a finished epoch.
 
         Args:
             judged_weights: By which the epoch was judged: the model's own, or their running average.
         """
-        epoch = len(history.epochs)
-        self._write_arrays(f"{epoch}-{STATE}", _values(_state_of(model)))
         if history.epochs_since_best == 0:
             self._write_arrays(BEST, judged_weights)
+        self.save_state(model, history)
+
+    def save_state(self, model: keras.Model, history: History) -> None:
+        """Write weights and optimiser first, then the history that says they are there."""
+        name = _state_name(history)
+        self._write_arrays(name, _values(_state_of(model)))
         self.save_history(history)
         for old in self.folder.glob(f"*-{STATE}"):
-            if old.name != f"{epoch}-{STATE}":
+            if old.name != name:
                 old.unlink()
 
     def save_history(self, history: History) -> None:
@@ -70,9 +80,9 @@ class Checkpoint:
 
     def restore(self, model: keras.Model, history: History) -> None:
         """Put a compiled model back to where `history` ends."""
-        if not history.epochs:
+        if not history.epochs and not history.steps:
             return
-        with np.load(self.folder / f"{len(history.epochs)}-{STATE}") as arrays:
+        with np.load(self.folder / _state_name(history)) as arrays:
             for variable, name in zip(_state_of(model), arrays.files, strict=True):
                 variable.assign(arrays[name])
 
@@ -95,8 +105,12 @@ class Checkpoint:
         os.replace(temporary, self.folder / name)
 
 
+def _state_name(history: History) -> str:
+    return f"{len(history.epochs)}-{history.steps}-{STATE}"
+
+
 def _state_of(model: keras.Model) -> list[Any]:
-    """Weights, random-generator states and optimiser slots; metrics are sums of the running epoch and left out."""
+    """Weights, random-generator states and optimiser slots; Keras' metrics start anew with every call of `fit`."""
     metrics = {id(variable) for variable in model.metrics_variables}
     optimizer = {id(variable) for variable in model.optimizer.variables}
     own = [v for v in model.variables if id(v) not in metrics and id(v) not in optimizer]

@@ -43,6 +43,7 @@ from bone_age.settings import AugmentationSettings, Home, PlannedTraining, Train
 
 EpochListener = Callable[[int, dict[str, float]], None]
 FINISHED_KEPT_DAYS = 7
+CHECKPOINT_SECONDS = 300  # writing the state takes about a second
 
 
 def train(
@@ -178,21 +179,25 @@ def _fit(
     if network.frozen is not None:
         mirrors = augmentation is not None and augmentation.flip
         sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
-    done = len(history.epochs)
-    train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, done)
     checkpoint.restore(network.trained, history)
-    if done <= recipe.warmup_epochs or history.epochs_since_best < recipe.early_stopping_epochs:
-        keeper = _EpochKeeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)
+    while len(history.epochs) < phase.last_epoch and not _stopped_early(history, recipe):
+        epoch, step = len(history.epochs), history.steps
+        train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, (epoch, step))
         network.trained.fit(
             train_batches,
-            steps_per_epoch=train_batches.steps_per_epoch,
+            steps_per_epoch=train_batches.steps_per_epoch - step,
             shuffle=False,  # the batches are shuffled already
             validation_data=_batches(plan, images, "validation", sources),
-            initial_epoch=done,
-            epochs=phase.last_epoch,
+            initial_epoch=epoch,
+            epochs=epoch + 1 if step else phase.last_epoch,  # the rest of a resumed epoch is shorter than the others
             verbose=0,
-            callbacks=[keeper],
+            callbacks=[_Keeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)],
         )
+
+
+def _stopped_early(history: History, recipe: TrainingSettings) -> bool:
+    in_warmup = len(history.epochs) <= recipe.warmup_epochs
+    return not in_warmup and history.epochs_since_best >= recipe.early_stopping_epochs
 
 
 def _batches(
@@ -202,7 +207,7 @@ def _batches(
     sources: list[Any],
     shuffle_seed: int | None = None,
     augmentation: AugmentationSettings | None = None,
-    first_epoch: int = 0,
+    start: tuple[int, int] = (0, 0),
 ) -> Batches:
     table = images.split(split)
     sex = sex_input(table["sex"]) if uses_sex(plan.architecture) else None
@@ -214,13 +219,13 @@ def _batches(
         plan.training.batch_size,
         shuffle_seed,
         augmentation,
-        first_epoch,
+        start,
         plan.preprocessing.image_size_px if len(sources[0].shape) == 3 else None,
     )
 
 
-class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
-    """Before each step the learning rate; after each epoch figures, checkpoint, early stopping; between them a bar."""
+class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """Before each step the learning rate; every few minutes and after each epoch the checkpoint; figures and a bar."""
 
     def __init__(
         self, plan: PlannedTraining, checkpoint: Checkpoint, history: History, on_epoch: EpochListener, steps: int
@@ -237,22 +242,41 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.progress.stop()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.started = time.perf_counter()
-        self.first_step = epoch * self.steps_per_epoch
+        history = self.history
+        self.started = self.saved = time.perf_counter()
+        self.seconds_before, self.steps_before, self.means_before = history.seconds, history.steps, history.means
         title = f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}"
-        self.task = self.progress.add_task(title, total=self.params["steps"], note="")
+        self.task = self.progress.add_task(title, total=self.steps_per_epoch, completed=history.steps, note="")
+
+    @property
+    def seconds(self) -> float:
+        """Of the running epoch, before and after a resume."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def means(self, logs: dict[str, Any], steps: int) -> dict[str, float]:
+        """Loss and error over the first `steps` of the epoch; Keras knows those since the resume."""
+        share = self.steps_before / steps
+        return {
+            name: share * self.means_before.get(name, 0.0) + (1 - share) * float(logs[name]) for name in ("loss", "mae")
+        }
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         total = self.plan.training.epochs * self.steps_per_epoch
-        self.model.optimizer.learning_rate = learning_rate_at(self.first_step + batch, self.plan.training, total)
+        step = len(self.history.epochs) * self.steps_per_epoch + self.steps_before + batch
+        self.model.optimizer.learning_rate = learning_rate_at(step, self.plan.training, total)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.progress.advance(self.task)
         if logs and batch % 4 == 0:
             self.progress.update(self.task, note=f"MAE {logs['mae']:.1f}")
+        if time.perf_counter() - self.saved >= CHECKPOINT_SECONDS:
+            self.history.steps, self.history.seconds = self.steps_before + batch + 1, self.seconds
+            self.history.means = self.means(logs or {}, self.history.steps)
+            self.checkpoint.save_state(self.model, self.history)
+            self.saved = time.perf_counter()
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self.trained_seconds = time.perf_counter() - self.started
+        self.trained_seconds = self.seconds
         self.running = self.model.get_weights()
         self._assign(averaged_weights(self.model))
 
@@ -266,19 +290,21 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
+        means = self.means(logs, self.steps_per_epoch)
         figures = {
-            "train_loss": float(logs["loss"]),
-            "train_mae": float(logs["mae"]),
+            "train_loss": means["loss"],
+            "train_mae": means["mae"],
             "validation_loss": float(logs["val_loss"]),
             "validation_mae": float(logs["val_mae"]),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "images_per_second": self.steps_per_epoch * self.plan.training.batch_size / self.trained_seconds,
-            "seconds": time.perf_counter() - self.started,
+            "seconds": self.seconds,
         }
         if not all(map(math.isfinite, figures.values())):
             raise BoneAgeError(f"{self.plan.name}: epoch {epoch + 1} gave {figures}; lower training.learning_rate")
         history = self.history
         history.epochs.append(figures)
+        history.steps, history.seconds, history.means = 0, 0.0, {}
         if epoch == self.plan.training.warmup_epochs:
             history.best_validation_mae = math.inf  # figures on smaller images do not count
         if figures["validation_mae"] < history.best_validation_mae:
@@ -294,8 +320,7 @@ class _EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             highlight=False,
             soft_wrap=True,
         )
-        in_warmup = epoch < self.plan.training.warmup_epochs
-        if not in_warmup and history.epochs_since_best >= self.plan.training.early_stopping_epochs:
+        if _stopped_early(history, self.plan.training):
             self.model.stop_training = True
 
 

@@ -12,10 +12,11 @@ NOTHING = AugmentationSettings(
 )  # fmt: skip
 
 
-def batches(seed: int | None = 1, first_epoch: int = 0, n: int = 21) -> Batches:
+def batches(seed: int | None = 1, start: tuple[int, int] = (0, 0), n: int = 21, size_px: int | None = None) -> Batches:
     images = np.arange(n, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 16), np.uint8)
     sex, months = np.ones((n, 1), np.float32), np.arange(n, dtype=np.float32)
-    return Batches([images], np.arange(n), sex, months, 4, seed, AugmentationSettings() if seed else None, first_epoch)
+    augmentation = AugmentationSettings() if seed else None
+    return Batches([images], np.arange(n), sex, months, 4, seed, augmentation, start, size_px)
 
 
 def labels_of(data: Batches, epoch: int = 0) -> list[float]:
@@ -23,13 +24,18 @@ def labels_of(data: Batches, epoch: int = 0) -> list[float]:
     return [label for index in steps for label in data[index][1][:, 0]]
 
 
-def test_a_resumed_epoch_sees_what_an_uninterrupted_one_sees() -> None:
-    whole, resumed = batches(), batches(first_epoch=2)
+@pytest.mark.parametrize("start", [(2, 0), (2, 3)])
+def test_a_resumed_training_sees_what_an_uninterrupted_one_sees(start: tuple[int, int]) -> None:
+    whole, resumed = batches(), batches(start=start)
     for index in range(resumed.steps_per_epoch):
-        of_whole, of_resumed = whole[2 * whole.steps_per_epoch + index], resumed[index]
+        of_whole, of_resumed = whole[start[0] * whole.steps_per_epoch + start[1] + index], resumed[index]
         for a, b in zip(of_whole[0], of_resumed[0], strict=True):
             np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(of_whole[1], of_resumed[1])
+
+
+def test_images_are_made_smaller_for_training_and_for_evaluation() -> None:
+    assert batches(size_px=8)[0][0][0].shape == batches(seed=None, size_px=8)[0][0][0].shape == (4, 8, 8)
 
 
 def test_an_epoch_shows_no_row_twice_and_two_epochs_differ() -> None:

@@ -11,7 +11,7 @@ import pytest
 from bone_age.data.prepared import PreparedImages
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.trained import TrainedModel
-from bone_age.settings import Home, PlannedTraining
+from bone_age.settings import Home, PlannedTraining, ResizedEpochs
 
 
 class StoppedError(Exception):
@@ -51,6 +51,69 @@ def test_an_interrupted_training_resumes_and_equals_the_uninterrupted_one(
         assert [row[name] for row in resumed.record.epochs] == [row[name] for row in tiny_model.record.epochs]
     for a, b in zip(weights_of(resumed), weights_of(tiny_model), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_training_stopped_within_an_epoch_goes_on_from_there(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, on two sizes and with averaged weights; no step is done twice."""
+    from bone_age.modelling import training
+
+    resized = (ResizedEpochs(epochs=1, image_size_px=40),)
+    plan = shallow(
+        tiny_plan, trainable_from=None, epochs=2, averaging_decay=0.8, freeze_batchnorm=True, warmup_resized=resized
+    )
+    whole = training.train(
+        plan, tiny_images, Home(home=home.home / "whole").prepare(), tmp_path, lambda *_: None, "run"
+    )
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    keep = training._Keeper.on_train_batch_end
+    seen: list[tuple[int, int]] = []
+
+    def stop_in(epoch: int, step: int) -> None:
+        def after_a_step(keeper: training._Keeper, batch: int, logs: object = None) -> None:
+            keep(keeper, batch, logs)
+            seen.append((len(keeper.history.epochs), keeper.history.steps))
+            if seen[-1] == (epoch, step):
+                raise StoppedError
+
+        monkeypatch.setattr(training._Keeper, "on_train_batch_end", after_a_step)
+
+    for stop in ((0, 2), (1, 1)):
+        stop_in(*stop)
+        with pytest.raises(StoppedError):
+            training.train(plan, tiny_images, home, tmp_path, lambda *_: None, "run")
+    stop_in(-1, -1)
+    resumed = training.train(plan, tiny_images, home, tmp_path, lambda *_: None, "run")
+    assert len(seen) == len(set(seen)) == 2 * 5
+    for of_resumed, of_whole in zip(resumed.record.epochs, whole.record.epochs, strict=True):
+        assert of_resumed["validation_mae"] == of_whole["validation_mae"]
+        for name in ("train_loss", "train_mae"):
+            assert of_resumed[name] == pytest.approx(of_whole[name], rel=1e-5)
+    for a, b in zip(weights_of(resumed), weights_of(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_average_of_the_weights_follows_them_with_the_decay() -> None:
+    """Against the recursion written out by hand, for the trained weights; what is not trained is passed as it is."""
+    import keras
+
+    from bone_age.modelling.training import averaged_weights, compile_model
+    from bone_age.settings import TrainingSettings
+
+    fixed = keras.layers.Dense(2, trainable=False)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), fixed])
+    compile_model(model, TrainingSettings(averaging_decay=0.75, learning_rate=0.1))
+    inputs, labels = np.eye(3, dtype=np.float32), np.ones((3, 2), np.float32)
+    expected: list[np.ndarray] = []
+    for _ in range(3):
+        model.train_on_batch(inputs, labels)
+        now = model.get_weights()
+        expected = [0.75 * old + 0.25 * new for old, new in zip(expected, now, strict=True)] if expected else now
+    for average, by_hand in zip(averaged_weights(model), expected, strict=True):
+        np.testing.assert_allclose(average, by_hand, rtol=1e-5)
+    assert not np.allclose(averaged_weights(model)[0], model.get_weights()[0])
 
 
 def test_a_finished_training_is_not_trained_again(
