@@ -176,6 +176,33 @@ def _say(answer: Prediction, coverage: float) -> None:
         print(f"  warning: {warning.message}")
 
 
+@app.command(epilog="Example: `bone-age export --model models:/bone-age/3 --out model/`")
+def export(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is not there yet, or is empty.")],
+    model: Reference = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Weights stored as float16 and no Keras model: below 45 MB.")
+    ] = False,
+) -> None:
+    """Write a model version as a folder that every command takes with `--model DIR` and that needs no MLflow."""
+    from bone_age.exporting import export_bundle
+
+    bundle = export_bundle(_predictor(model).bundle, out, half)
+    size_mb = sum(file.stat().st_size for file in bundle.folder.iterdir()) / 1e6
+    print(f"{out}: {bundle.facts.architecture}, {size_mb:.0f} MB, model.onnx {bundle.onnx_sha256[:12]}")
+
+
+@app.command(name="import-reference", epilog="Example: `bone-age import-reference`")
+def import_reference() -> None:
+    """Register the project's reference model as a version of `bone-age`; it becomes champion only by `promote`."""
+    from bone_age import registry
+    from bone_age.serving.references import reference_model
+
+    version, is_new = registry.import_reference(reference_model())
+    state = "registered; it is not champion" if is_new else "was registered already"
+    print(f"models:/{registry.REGISTERED_MODEL}/{version}: the reference model {state}")
+
+
 @app.command(epilog='Example: `eval "$(bone-age env)"`')
 def env() -> None:
     """Print the environment as `export` lines, for MLflow's and ZenML's own commands to find this home."""

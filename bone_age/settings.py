@@ -10,7 +10,7 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bone_age.errors import InputError
 from bone_age.imaging import ClaheSettings, PreprocessingSettings
 
+NAME = r"^[a-z0-9][a-z0-9_-]{0,79}$"
 Architecture = Literal["xception_single", "xception_multi", "resnet50_single", "resnet50_multi"]
 
 
@@ -146,16 +147,27 @@ class TrainingSettings(Strict):
 
 
 class EvaluationSettings(Strict):
-    """How figures and intervals are computed."""
+    """How figures and intervals are computed.
 
+    `flip_averaging` answers with the mean of a radiograph's and its mirror image's estimate, at twice the time; it is
+    recorded with the model, whose intervals are made for it.
+    """
+
+    flip_averaging: bool = False
     bootstrap_replicates: int = Field(2000, ge=100, le=100_000)
     coverage: float = Field(0.90, gt=0.5, lt=1)
 
 
 class AblationSettings(Strict):
-    """Extra trainings that answer a question and are never registered."""
+    """One thing changed against a planned architecture, to say what it is worth; trained, compared, never registered.
 
-    clahe: bool = False
+    `preprocessing` and `training` hold only the keys that change. `architecture` is trained instead of `base`.
+    """
+
+    base: Architecture = "xception_multi"
+    architecture: Architecture | None = None
+    preprocessing: dict[str, Any] = {}
+    training: dict[str, Any] = {}
 
 
 class PlannedTraining(Strict):
@@ -166,7 +178,11 @@ class PlannedTraining(Strict):
     preprocessing: PreprocessingSettings
     training: TrainingSettings
     seed: int
-    is_ablation: bool = False
+    ablation_of: str | None = None
+
+    @property
+    def is_ablation(self) -> bool:
+        return self.ablation_of is not None
 
     @property
     def inputs(self) -> Literal["image", "image + sex"]:
@@ -176,7 +192,7 @@ class PlannedTraining(Strict):
 class TrainingConfig(Strict):
     """A whole training run, as in `configs/*.yaml`."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=NAME)
     seed: int = Field(17, ge=0, lt=2**31)
     data: DataSettings = DataSettings()
     validation: ValidationBounds = ValidationBounds()
@@ -185,7 +201,7 @@ class TrainingConfig(Strict):
     training: TrainingSettings = TrainingSettings()
     architectures: dict[Architecture, dict[str, Any]] = Field(default_factory=_all_architectures, min_length=1)
     evaluation: EvaluationSettings = EvaluationSettings()
-    ablations: AblationSettings = AblationSettings()
+    ablations: dict[Annotated[str, Field(pattern=NAME)], AblationSettings] = {}
 
     @model_validator(mode="after")
     def _plans_are_valid(self) -> Self:
@@ -209,16 +225,21 @@ class TrainingConfig(Strict):
         """The same experiment on another data set."""
         return self.model_copy(update={"data": self.data.model_copy(update={"source": source})})
 
+    def portable(self) -> Self:
+        """The same without the place of the data set on this machine, for what travels: reports and models."""
+        return self if self.data.source == "synthetic" else self.with_source("DIR")
+
     @cached_property
     def plans(self) -> list[PlannedTraining]:
         """Every training of the run; per-architecture overrides are `image_size_px` and any key of `training`."""
         plans = [self._plan(architecture, overrides) for architecture, overrides in self.architectures.items()]
-        if self.ablations.clahe:
-            base = next((p for p in plans if p.architecture == "xception_multi"), plans[0])
-            clip = None if base.preprocessing.clahe else ClaheSettings()
-            changed = base.preprocessing.model_copy(update={"clahe": clip})
-            name = f"{base.architecture}_clahe_{'on' if clip else 'off'}"
-            plans.append(base.model_copy(update={"name": name, "preprocessing": changed, "is_ablation": True}))
+        bases = {plan.name: plan for plan in plans}
+        for name, ablation in self.ablations.items():
+            if ablation.base not in bases:
+                raise ValueError(f"ablations.{name}: its base {ablation.base} is not among the architectures")
+            if name in bases:
+                raise ValueError(f"ablations.{name}: an architecture has that name")
+            plans.append(_changed(bases[ablation.base], name, ablation))
         return plans
 
     def _plan(self, architecture: Architecture, overrides: dict[str, Any]) -> PlannedTraining:
@@ -231,6 +252,17 @@ class TrainingConfig(Strict):
             training=TrainingSettings(**self.training.model_dump() | recipe),
             seed=self.seed,
         )
+
+
+def _changed(base: PlannedTraining, name: str, ablation: AblationSettings) -> PlannedTraining:
+    return PlannedTraining(
+        name=name,
+        architecture=ablation.architecture or base.architecture,
+        preprocessing=PreprocessingSettings(**base.preprocessing.model_dump() | ablation.preprocessing),
+        training=TrainingSettings(**base.training.model_dump() | ablation.training),
+        seed=base.seed,
+        ablation_of=base.name,
+    )
 
 
 def load_config(path: Path) -> TrainingConfig:

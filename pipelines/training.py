@@ -55,6 +55,6 @@ def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, 
         )
 
     comparison = compare_models(models, evaluated, next(iter(images.values())), validation, splits, config)
-    candidates = register_models(models, evaluated, policy.digest, after="compare_models")
+    candidates = register_models(models, evaluated, config, policy.digest, after="compare_models")
     decision = promote_best(candidates, comparison, splits, policy, config.seed)
     publish_report(comparison, decision)

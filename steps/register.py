@@ -6,11 +6,12 @@ from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.governance.candidates import register_all
 from bone_age.governance.promotion import Candidate
 from bone_age.modelling.trained import TrainedModel
+from bone_age.settings import TrainingConfig
 
 
 @step(enable_cache=False)
 def register_models(
-    models: list[TrainedModel], evaluated: list[EvaluatedModel], policy_digest: str
+    models: list[TrainedModel], evaluated: list[EvaluatedModel], config: TrainingConfig, policy_digest: str
 ) -> Annotated[list[Candidate], "candidates"]:
     """Make every model a version of `bone-age`; one that is a version already stays it. Ablations are left out."""
-    return register_all(models, evaluated, policy_digest)
+    return register_all(models, evaluated, config, policy_digest)

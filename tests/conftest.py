@@ -14,7 +14,7 @@ from bone_age.data.prepared import PreparedImages, prepare_images
 from bone_age.data.splits import assign_splits
 from bone_age.evaluation.evaluated import EvaluatedModel, evaluate_trained
 from bone_age.modelling.trained import TrainedModel
-from bone_age.serving.bundle import ModelFacts, write_bundle
+from bone_age.serving.bundle import ModelFacts, Origin, write_bundle
 from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.settings import EvaluationSettings, Home, PlannedTraining, TrainingConfig
 
@@ -104,4 +104,10 @@ def tiny_bundle(
         mlflow_run_id="no-run",
         test_mae=tiny_evaluated.test.metrics.mae.value,
     )
-    return write_bundle(folder, tiny_model.folder, tiny_evaluated.calibration, facts).folder
+    return write_bundle(
+        folder,
+        tiny_model.folder,
+        tiny_evaluated.calibration,
+        facts,
+        Origin("name: tiny\n", tiny_evaluated.test.to_json()),
+    ).folder

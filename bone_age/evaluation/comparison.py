@@ -37,7 +37,7 @@ class ModelSummary:
         best_epoch: The epoch whose weights were kept, counted from 0.
         inference_ms_per_image: One image alone, through the network only.
         weights: What the backbone started from: `none`, `imagenet` or a path.
-        is_ablation: Trained to answer a question; never the best and never registered.
+        ablation_of: The model it was trained to be compared with; such a one is never the best and never registered.
     """
 
     name: str
@@ -54,11 +54,15 @@ class ModelSummary:
     weights: str
     image_size_px: int
     mlflow_run_id: str
-    is_ablation: bool = False
+    ablation_of: str | None = None
 
     def __post_init__(self) -> None:
         if not _SAFE_NAME.fullmatch(self.name):
             raise InputError(f"model name '{self.name}' is not made of letters, digits, '_', '-' and '.'")
+
+    @property
+    def is_ablation(self) -> bool:
+        return self.ablation_of is not None
 
     def facts(self) -> dict[str, Any]:
         """What is neither an evaluation nor the history, as plain JSON."""
@@ -232,11 +236,12 @@ def compare(
     def difference(a: Evaluation, b: Evaluation) -> Estimate:
         return paired_difference(a, b, patient_of_image, settings.bootstrap_replicates, seed)
 
-    ablations = []
-    for model in models:
-        base = next((m for m in models if m.architecture == model.architecture and not m.is_ablation), None)
-        if model.is_ablation and base is not None:
-            ablations.append(Ablation(model.name, base.name, difference(model.test, base.test)))
+    by_name = {model.name: model for model in models}
+    ablations = [
+        Ablation(model.name, base.name, difference(model.test, base.test))
+        for model in models
+        if (base := by_name.get(model.ablation_of or "")) is not None
+    ]
     return Comparison(
         run_name=run_name,
         dataset=dataset,

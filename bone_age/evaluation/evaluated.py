@@ -5,6 +5,7 @@ The validation split chooses (epoch, interval width, which model); the test spli
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,18 +22,22 @@ from bone_age.evaluation.evaluation import Evaluation, ScoredSet, evaluate_predi
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.settings import EvaluationSettings
 
-MonthsOf = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+MonthsOf = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32], bool], npt.NDArray[np.float32]]
 TIMED_IMAGES = 32
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedModel:
-    """A model's figures on both splits, its calibration, and the milliseconds one image takes alone."""
+    """A model's figures on both splits, its calibration, and the milliseconds one image takes alone.
+
+    `flip_averaging` says whether all of it is of the mean over a radiograph and its mirror image.
+    """
 
     calibration: IntervalCalibration
     validation: Evaluation
     test: Evaluation
     inference_ms_per_image: float
+    flip_averaging: bool
 
     def flat_metrics(self) -> dict[str, float]:
         """Every figure by its name in MLflow: `test_mae`, `test_mae_lo`, `test_mae__F_060_120`, `validation_…`."""
@@ -42,17 +47,20 @@ class EvaluatedModel:
     def save(self, folder: Path) -> None:
         """Write tables and calibration; plots are drawn from them by whoever shows them."""
         (folder / "calibration.json").write_text(self.calibration.model_dump_json(indent=2))
-        (folder / "inference_ms.txt").write_text(repr(self.inference_ms_per_image))
+        inference = {"ms_per_image": self.inference_ms_per_image, "flip_averaging": self.flip_averaging}
+        (folder / "inference.json").write_text(json.dumps(inference))
         self.validation.save_tables(folder / "validation")
         self.test.save_tables(folder / "test")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        inference = json.loads((folder / "inference.json").read_text())
         return cls(
             IntervalCalibration.model_validate_json((folder / "calibration.json").read_text()),
             Evaluation.load(folder / "validation"),
             Evaluation.load(folder / "test"),
-            float((folder / "inference_ms.txt").read_text()),
+            inference["ms_per_image"],
+            inference["flip_averaging"],
         )
 
 
@@ -63,11 +71,13 @@ def evaluate_trained(
 
     Args:
         name: What plots and tables call the model.
-        months_of: The exported network: images uint8 [N, S, S] and sex float32 [N, 1] to months [N].
+        months_of: The exported network: images uint8 [N, S, S], sex float32 [N, 1] and whether to average over the
+            mirror image, to months [N].
     Raises:
         InputError: Too few validation rows for the coverage, or a prediction that is not finite.
     """
-    tables = {split: _predicted(months_of, images, split) for split in ("validation", "test")}
+    flip = settings.flip_averaging
+    tables = {split: _predicted(months_of, images, split, flip) for split in ("validation", "test")}
     calibration = IntervalCalibration.fit(
         tables["validation"]["bone_age_months"], tables["validation"]["predicted_months"], settings.coverage
     )
@@ -76,25 +86,26 @@ def evaluate_trained(
         scored_set = ScoredSet(images.dataset_name, images.dataset_fingerprint, split, images.synthetic)
         return evaluate_predictions(tables[split], name, scored_set, calibration, settings, seed)
 
-    return EvaluatedModel(calibration, measured("validation"), measured("test"), _milliseconds(months_of, images))
+    milliseconds = _milliseconds(months_of, images, flip)
+    return EvaluatedModel(calibration, measured("validation"), measured("test"), milliseconds, flip)
 
 
-def _predicted(months_of: MonthsOf, images: PreparedImages, split: str) -> pd.DataFrame:
+def _predicted(months_of: MonthsOf, images: PreparedImages, split: str, flip_averaging: bool) -> pd.DataFrame:
     table = images.split(split)
     rows = table["array_row"].to_numpy()
     array, sex = images.images, sex_input(table["sex"])
-    chunks = range(0, len(rows), 256)
-    months = [months_of(array[rows[start : start + 256]], sex[start : start + 256]) for start in chunks]
+    chunks = [slice(start, start + 256) for start in range(0, len(rows), 256)]
+    months = [months_of(array[rows[chunk]], sex[chunk], flip_averaging) for chunk in chunks]
     return table.assign(predicted_months=np.concatenate(months) if months else [])
 
 
-def _milliseconds(months_of: MonthsOf, images: PreparedImages) -> float:
+def _milliseconds(months_of: MonthsOf, images: PreparedImages, flip_averaging: bool) -> float:
     """Median time of one preprocessed image through the network alone, on this machine."""
     table = images.split("test").head(TIMED_IMAGES)
     times = []
     for row, sex in zip(table["array_row"], sex_input(table["sex"]), strict=True):
         image = images.images[row : row + 1]
         started = time.perf_counter()
-        months_of(image, sex[None])
+        months_of(image, sex[None], flip_averaging)
         times.append(time.perf_counter() - started)
     return float(np.median(times) * 1000)

@@ -48,7 +48,7 @@ def compare_trained(
         _baseline(images, config.evaluation, config.seed),
         facts,
         dict(zip(test["image_id"], test["patient_id"], strict=True)),
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        yaml.safe_dump(config.portable().model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         run_name,
         config.evaluation,
         config.seed,
@@ -77,7 +77,7 @@ def _summary(model: TrainedModel, figures: EvaluatedModel) -> ModelSummary:
         weights=plan.training.weights,
         image_size_px=plan.preprocessing.image_size_px,
         mlflow_run_id=record.mlflow_run_id,
-        is_ablation=plan.is_ablation,
+        ablation_of=plan.ablation_of,
     )
 
 

@@ -10,18 +10,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.governance.promotion import Candidate
 from bone_age.mlflow_connection import connect
 from bone_age.modelling.trained import TrainedModel
 from bone_age.registry import BUNDLE, find_version, register_bundle
-from bone_age.serving.bundle import Bundle, ModelFacts, write_bundle
+from bone_age.serving.bundle import Bundle, ModelFacts, Origin, write_bundle
+from bone_age.settings import TrainingConfig
 
 FROM_THE_RUN = ("git_commit", "git_dirty", "lock_digest", "zenml_run_id")
 
 
 def register_all(
-    models: Sequence[TrainedModel], evaluated: Sequence[EvaluatedModel], policy_digest: str
+    models: Sequence[TrainedModel], evaluated: Sequence[EvaluatedModel], config: TrainingConfig, policy_digest: str
 ) -> list[Candidate]:
     """Register all but ablations; a model whose run has a version already keeps that one.
 
@@ -32,20 +35,23 @@ def register_all(
         BoneAgeError: MLflow does not answer.
     """
     return [
-        _candidate(model, figures, _register(model, figures, policy_digest))
+        _candidate(model, figures, _register(model, figures, config, policy_digest))
         for model, figures in zip(models, evaluated, strict=True)
         if not model.plan.is_ablation
     ]
 
 
-def _register(model: TrainedModel, figures: EvaluatedModel, policy_digest: str) -> int:
+def _register(model: TrainedModel, figures: EvaluatedModel, config: TrainingConfig, policy_digest: str) -> int:
     existing = find_version(model.record.mlflow_run_id)
     if existing is not None:
         return int(existing.version)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / BUNDLE  # MLflow stores it under this name
         folder.mkdir()
-        bundle = write_bundle(folder, model.folder, figures.calibration, _facts(model, figures))
+        origin = Origin(
+            yaml.safe_dump(config.portable().model_dump(mode="json"), sort_keys=False), figures.test.to_json()
+        )
+        bundle = write_bundle(folder, model.folder, figures.calibration, _facts(model, figures), origin)
         tags = _tags(model, bundle, policy_digest)
         return register_bundle(bundle.folder, model.record.mlflow_run_id, tags, _description(bundle.facts, figures))
 
@@ -63,6 +69,8 @@ def _facts(model: TrainedModel, figures: EvaluatedModel) -> ModelFacts:
         seed=plan.seed,
         mlflow_run_id=model.record.mlflow_run_id,
         test_mae=test.metrics.mae.value,
+        flip_averaging=figures.flip_averaging,
+        git_commit=connect().get_run(model.record.mlflow_run_id).data.tags["git_commit"],
     )
 
 

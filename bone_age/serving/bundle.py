@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bone_age.errors import ModelError
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.imaging import PreprocessingSettings
+from bone_age.serving.card import model_card
 
 MODEL_ONNX, MODEL_KERAS = "model.onnx", "model.keras"
 PREPROCESSING, CALIBRATION, FACTS, CHECKSUMS = "preprocessing.json", "calibration.json", "model.json", "checksums.json"
+TRAINING, CONFIG, FIGURES, CARD = "training.json", "config.yaml", "metrics.json", "MODEL_CARD.md"
 REQUIRED = (MODEL_ONNX, PREPROCESSING, CALIBRATION, FACTS)
 
 
@@ -38,6 +40,8 @@ class ModelFacts(BaseModel):
     seed: int
     mlflow_run_id: str
     test_mae: float
+    flip_averaging: bool = False
+    git_commit: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,42 @@ class Bundle:
     def onnx(self) -> Path:
         return self.folder / MODEL_ONNX
 
+    def figures(self) -> dict[str, float]:
+        """What was measured on the test split, by name: `mae`, `mae_lo`, ...; subgroups left aside."""
+        document = json.loads((self.folder / FIGURES).read_text())
+        return {
+            name: float(value) for name, value in document.items() if type(value) in (int, float) and name != "seed"
+        }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a model came about, for who reads about it: its configuration as YAML and its figures on the test split."""
+
+    config_yaml: str
+    figures: dict[str, Any]
+
 
 def write_bundle(
-    folder: Path, model_folder: Path, calibration: IntervalCalibration, facts: ModelFacts, keras_too: bool = True
+    folder: Path, model_folder: Path, calibration: IntervalCalibration, facts: ModelFacts, origin: Origin
 ) -> Bundle:
     """Assemble a bundle in `folder` (which exists and is empty) from a trained model's folder."""
-    for name in (MODEL_ONNX, PREPROCESSING, *([MODEL_KERAS] if keras_too else [])):
+    for name in (MODEL_ONNX, MODEL_KERAS, PREPROCESSING, TRAINING):
         shutil.copyfile(model_folder / name, folder / name)
+    preprocessing = PreprocessingSettings.model_validate_json((folder / PREPROCESSING).read_text())
     (folder / CALIBRATION).write_text(calibration.model_dump_json(indent=2))
     (folder / FACTS).write_text(facts.model_dump_json(indent=2))
-    sums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=2))
+    (folder / CONFIG).write_text(origin.config_yaml)
+    (folder / FIGURES).write_text(json.dumps(origin.figures, indent=2))
+    (folder / CARD).write_text(model_card(facts.model_dump(), preprocessing, calibration, origin.figures))
+    write_checksums(folder)
     return load_bundle(folder)
+
+
+def write_checksums(folder: Path) -> None:
+    """Say of every file in a folder what its SHA-256 is; the last thing that makes it a bundle."""
+    sums = {file.name: _sha256(file) for file in sorted(folder.iterdir()) if file.name != CHECKSUMS}
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=2))
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,18 @@ class OnnxNetwork:
         self.uses_sex = "sex" in inputs
         self.image_size_px = int(inputs["image"][1])
 
-    def run(self, images: npt.NDArray[np.uint8], sex: Floats) -> NetworkOutput:
-        """Run a batch: `images` uint8 [N, S, S], `sex` float32 [N, 1] (male 1, female 0; unused by `single` models)."""
+    def run(self, images: npt.NDArray[np.uint8], sex: Floats, flip_averaging: bool = False) -> NetworkOutput:
+        """Run a batch.
+
+        Args:
+            images: uint8 [N, S, S].
+            sex: float32 [N, 1], male 1, female 0; unused by `single` models.
+            flip_averaging: Months are the mean over image and mirror image; features and attention are the image's.
+        """
+        if flip_averaging:
+            upright, mirrored = self.run(images, sex), self.run(images[:, :, ::-1], sex)
+            mean: Floats = np.float32(0.5) * (upright.bone_age_months + mirrored.bone_age_months)
+            return replace(upright, bone_age_months=mean)
         feed: dict[str, Any] = {"image": np.ascontiguousarray(images)}
         if self.uses_sex:
             feed["sex"] = sex
@@ -53,10 +63,10 @@ class OnnxNetwork:
         months, pooled, attention = self._session.run(names, feed)
         return NetworkOutput(months[:, 0], pooled, attention)
 
-    def predict_months(self, images: npt.NDArray[np.uint8], sex: Floats, batch_size: int = 32) -> Floats:
+    def predict_months(
+        self, images: npt.NDArray[np.uint8], sex: Floats, flip_averaging: bool = False, batch_size: int = 32
+    ) -> Floats:
         """Bone ages [N] of many images, read a batch at a time."""
-        parts = [
-            self.run(np.asarray(images[start : start + batch_size]), sex[start : start + batch_size]).bone_age_months
-            for start in range(0, len(images), batch_size)
-        ]
+        slices = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+        parts = [self.run(np.asarray(images[rows]), sex[rows], flip_averaging).bone_age_months for rows in slices]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)

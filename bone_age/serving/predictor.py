@@ -77,7 +77,7 @@ class Predictor:
             raise InputError(f"sex is '{sex}', expected M or F")
         pixels = _pixels(image)
         prepared = preprocess_with_findings(pixels, self.bundle.preprocessing)
-        output = self.network.run(prepared.image[None], sex_input([sex]))
+        output = self.network.run(prepared.image[None], sex_input([sex]), self.bundle.facts.flip_averaging)
         months = float(output.bone_age_months[0])
         lower, upper = self.bundle.calibration.interval(np.array([months]))
         return Prediction(
@@ -91,7 +91,7 @@ class Predictor:
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         """Months [N] for images that are already preprocessed, uint8 [N, S, S]."""
-        return self.network.predict_months(images, sex_input(sex))
+        return self.network.predict_months(images, sex_input(sex), self.bundle.facts.flip_averaging)
 
 
 def _pixels(image: Path | bytes | npt.NDArray[Any]) -> npt.NDArray[Any]:

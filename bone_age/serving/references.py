@@ -9,13 +9,22 @@ from pathlib import Path
 
 from bone_age.errors import ModelError
 from bone_age.provenance import PROJECT
-from bone_age.serving.bundle import CHECKSUMS
+from bone_age.serving.bundle import CHECKSUMS, Bundle, load_bundle
 from bone_age.serving.predictor import Predictor, Warning
 
 REFERENCE_MODEL = PROJECT / "models" / "reference"
 SYNTHETIC = Warning(
     "synthetic_model", "This model was trained on synthetic images; its answers mean nothing for a child."
 )
+
+
+def reference_model() -> Bundle:
+    """The verified reference model that the project ships.
+
+    Raises:
+        ModelError: There is none in this installation, or it was changed.
+    """
+    return load_bundle(REFERENCE_MODEL)
 
 
 def load_predictor(reference: str | None) -> Predictor:

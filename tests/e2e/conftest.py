@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
         "huber_delta_months": 40,
     },
     "evaluation": {"bootstrap_replicates": 200},
-    "ablations": {"clahe": True},
+    "ablations": {"xception_multi_clahe_off": {"preprocessing": {"clahe": None}}},
 }
 
 

@@ -38,6 +38,21 @@ def test_registering_again_makes_no_second_version(run_id: str, tiny_bundle: Pat
     assert len(connect().search_model_versions("name = 'bone-age'")) == 1
 
 
+def test_the_reference_model_is_imported_once_and_never_as_champion(home: Home, tiny_bundle: Path) -> None:
+    bundle = load_bundle(tiny_bundle)
+    version, is_new = registry.import_reference(bundle)
+    assert is_new
+    assert registry.import_reference(bundle) == (version, False)
+    assert registry.version_by_alias("champion") is None
+    assert registry.version_by_alias("challenger") is None
+    found = connect().get_model_version("bone-age", str(version))
+    assert found.tags["onnx_sha256"] == bundle.onnx_sha256
+    metrics = connect().get_run(found.run_id).data.metrics
+    assert metrics["test_mae"] == pytest.approx(bundle.facts.test_mae, abs=1e-3)
+    assert {"test_mae_lo", "test_mae_hi", "test_r2", "test_coverage_90"} <= set(metrics)
+    assert load_predictor(f"models:/bone-age/{version}").bundle.onnx_sha256 == bundle.onnx_sha256
+
+
 def test_a_failed_upload_registers_nothing(run_id: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*arguments: object, **more: object) -> None:
         raise OSError(28, "No space left on device")

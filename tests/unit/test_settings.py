@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from bone_age.errors import InputError
 from bone_age.settings import Home, TrainingConfig, digest_of, load_config
@@ -79,14 +79,53 @@ def test_an_architecture_keeps_the_common_recipe_but_for_what_it_overrides() -> 
     assert (resnet.inputs, xception.inputs) == ("image + sex", "image + sex")
 
 
-@pytest.mark.parametrize(("clahe", "suffix"), [({}, "off"), (None, "on")])
-def test_the_ablation_switches_clahe_and_nothing_else(clahe: dict[str, Any] | None, suffix: str) -> None:
-    config = TrainingConfig(name="x", preprocessing={"clahe": clahe}, ablations={"clahe": True})
-    (ablation,) = [plan for plan in config.plans if plan.is_ablation]
-    base = next(plan for plan in config.plans if plan.name == "xception_multi")
-    assert ablation.name == f"xception_multi_clahe_{suffix}"
-    assert (ablation.preprocessing.clahe is None) != (base.preprocessing.clahe is None)
-    assert ablation.training == base.training
+def test_an_ablation_changes_what_it_names_and_nothing_else() -> None:
+    ablations = {
+        "clahe_off": {"preprocessing": {"clahe": None}},
+        "without_sex": {"architecture": "xception_single"},
+        "unfrozen": {"training": {"freeze_batchnorm": True}},
+    }
+    plans = {plan.name: plan for plan in TrainingConfig(name="x", ablations=ablations).plans}
+    base = plans["xception_multi"]
+    assert not base.is_ablation
+    assert {plans[name].ablation_of for name in ablations} == {"xception_multi"}
+    assert plans["clahe_off"].preprocessing == base.preprocessing.model_copy(update={"clahe": None})
+    assert plans["clahe_off"].training == plans["without_sex"].training == base.training
+    assert plans["without_sex"].architecture == "xception_single"
+    assert plans["unfrozen"].training == base.training.model_copy(update={"freeze_batchnorm": True})
+
+
+@pytest.mark.parametrize(
+    ("ablations", "named"),
+    [
+        ({"x": {"preprocessing": {"clahe_limit": 3}}}, "clahe_limit"),
+        ({"x": {"training": {"epoch": 3}}}, "epoch"),
+        ({"x": {"base": "resnet50_multi"}}, "not among the architectures"),
+        ({"xception_multi": {}}, "an architecture has that name"),
+        ({"Über mich": {}}, "pattern"),
+    ],
+)
+def test_an_ablation_of_nothing_is_refused(ablations: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        TrainingConfig(name="x", architectures={"xception_multi": {}}, ablations=ablations)
+
+
+@pytest.mark.parametrize(
+    ("training", "named"),
+    [
+        ({"warmup_resized": [{"epochs": 3, "image_size_px": 64}], "epochs": 3}, "none is left"),
+        ({"warmup_resized": [{"epochs": 1, "image_size_px": 64}], "trainable_from": "block5_sepconv1"}, "one size"),
+    ],
+)
+def test_epochs_on_smaller_images_have_to_fit(training: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        TrainingConfig(name="x", training=training)
+
+
+def test_what_travels_does_not_name_a_place_on_this_machine(tmp_path: Path) -> None:
+    config = TrainingConfig(name="x").with_source(str(tmp_path))
+    assert str(tmp_path) not in str(config.portable())
+    assert TrainingConfig(name="x").portable() == TrainingConfig(name="x")
 
 
 def test_a_digest_follows_every_value() -> None:

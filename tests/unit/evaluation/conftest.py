@@ -95,7 +95,7 @@ def baseline(evaluate: Callable[..., Evaluation]) -> Evaluation:
 @pytest.fixture
 def comparison(summary: Callable[..., ModelSummary], baseline: Evaluation) -> Comparison:
     models = [
-        summary("xception_multi_clahe_off", 9.0, architecture="xception_multi", is_ablation=True),
+        summary("xception_multi_clahe_off", 9.0, architecture="xception_multi", ablation_of="xception_multi"),
         summary("xception_multi", 8.0),
         summary("resnet50_multi", 14.0, weights="/models/<b>resnet</b>.h5"),
     ]

@@ -47,7 +47,7 @@ def test_an_ablation_is_compared_with_the_model_it_changes(summary: Summarise, b
     models = [
         summary("xception_multi", 6),
         summary("resnet50_multi", 9),
-        summary("xception_multi_clahe_off", 20, architecture="xception_multi", is_ablation=True),
+        summary("xception_multi_clahe_off", 20, architecture="xception_multi", ablation_of="xception_multi"),
     ]
     (ablation,) = compared(models, baseline).ablations
     assert (ablation.changed, ablation.base) == ("xception_multi_clahe_off", "xception_multi")
@@ -58,7 +58,7 @@ def test_an_ablation_is_compared_with_the_model_it_changes(summary: Summarise, b
 
 def test_a_difference_within_its_bounds_is_no_finding(summary: Summarise, baseline: Evaluation) -> None:
     base = summary("xception_multi", 8)
-    same = summary("off", 8, architecture="xception_multi", is_ablation=True)
+    same = summary("off", 8, architecture="xception_multi", ablation_of="xception_multi")
     assert compared([base, same], baseline).ablations[0].finding == "no difference could be shown"
 
 
@@ -87,7 +87,7 @@ def test_models_tested_against_other_labels_are_refused(
 
 
 def test_a_comparison_of_nothing_is_refused(summary: Summarise, baseline: Evaluation) -> None:
-    for models in ([], [summary("off", 8, is_ablation=True)]):
+    for models in ([], [summary("off", 8, ablation_of="xception_multi")]):
         with pytest.raises(InputError, match="no model to compare"):
             compared(models, baseline)
 
