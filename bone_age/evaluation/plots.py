@@ -252,6 +252,36 @@ def models_compared(
     return figure
 
 
+def changes_compared(
+    effects: Iterable[tuple[str, Estimate, float]], model: str, caption: str, synthetic: bool
+) -> Figure:
+    """What changes to the radiographs do to MAE (bars, 95 % bounds) and how far answers move (diamonds).
+
+    Args:
+        effects: Description, increase of MAE and mean absolute shift of each change, in months.
+    """
+    rows = sorted(effects, key=lambda row: row[1].value, reverse=True)
+    figure, axes = _figure(synthetic, 8.4, 2.8 + 0.32 * len(rows))
+    ax = axes[0]
+    increases = [increase for _, increase, _ in rows]
+    colours = [ORANGE if increase.lo > 0 else GREY for increase in increases]
+    values, places = [increase.value for increase in increases], np.arange(len(rows))
+    ax.barh(places, values, 0.62, color=colours, alpha=0.85)
+    ax.errorbar(values, places, xerr=_reach(increases), fmt="none", ecolor=INK, capsize=3, linewidth=1.1)
+    shifts = [shift for _, _, shift in rows]
+    ax.plot(shifts, places, linestyle="none", marker="D", markersize=6, color=BLUE, label="mean |shift| of an answer")
+    for shade, label in ((ORANGE, "MAE rises (bounds above 0)"), (GREY, "no rise could be shown")):
+        ax.barh([0], [0], color=shade, alpha=0.85, label=label)
+    ax.axvline(0, color=INK, linewidth=0.8)
+    ax.set_ylim(len(rows) + 2.4, -0.6)  # room for the legend below the last bar
+    ax.set_yticks(places, [description for description, _, _ in rows], parse_math=False)
+    ax.set_xlabel("increase of MAE, months (whiskers: 95 % bootstrap bounds)")
+    ax.grid(False, axis="y")
+    _title(ax, f"Changed radiographs: {model}", caption)
+    _legend(ax, loc="lower right")
+    return figure
+
+
 OF_AN_EVALUATION: dict[str, Callable[[Evaluation], Figure]] = {
     "predicted_against_true.png": predicted_against_true,
     "bland_altman.png": bland_altman,
