@@ -8,7 +8,7 @@ from users' files are never read as formulas (a `$` in a folder's name would sto
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -279,6 +279,37 @@ def changes_compared(
     ax.grid(False, axis="y")
     _title(ax, f"Changed radiographs: {model}", caption)
     _legend(ax, loc="lower right")
+    return figure
+
+
+def bias_by_band(
+    panels: Sequence[tuple[str, Sequence[tuple[str, int, Estimate]]]],
+    bound_months: float,
+    model: str,
+    caption: str,
+    synthetic: bool,
+) -> Figure:
+    """Bias by age band with 95 % bounds against a bound, a panel for each way of forming the bands.
+
+    Args:
+        panels: Which age the bands are of, and for each band its name, its number of rows and its bias in months.
+    """
+    figure, axes = _figure(synthetic, 7.2, 6.4, heights=(1,) * len(panels))
+    reach = max([bound_months, *(max(abs(bias.lo), abs(bias.hi)) for _, rows in panels for _, _, bias in rows)])
+    for ax, (label, rows) in zip(axes, panels, strict=True):
+        places, estimates = np.arange(len(rows)), [bias for _, _, bias in rows]
+        values = [bias.value for bias in estimates]
+        ax.axhspan(-bound_months, bound_months, color=GREEN, alpha=0.12, linewidth=0, label=f"±{bound_months:g} months")
+        ax.axhline(0, color=INK, linewidth=0.8)
+        ax.errorbar(places, values, _reach(estimates), fmt="o", color=BLUE, ecolor=INK, capsize=4, linewidth=1.2)
+        ax.set_xticks(places, [f"{band}\nn = {n}" for band, n, _ in rows])
+        ax.set_xlim(-0.6, max(len(rows), 4) - 0.4)
+        ax.set_ylim(-1.1 * reach, 1.1 * reach)
+        ax.set_xlabel(label)
+        ax.set_ylabel("bias, months")
+    axes[-1].set_xlabel(f"{panels[-1][0]} (whiskers: 95 % bootstrap bounds)")
+    _title(axes[0], f"Bias by age (predicted - true): {model}", caption)
+    _legend(axes[0], loc="upper right")
     return figure
 
 
