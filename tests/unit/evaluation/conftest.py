@@ -118,11 +118,12 @@ class FakePredictor:
 
     formula: Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]]
     preprocessing: PreprocessingSettings
+    calibration: IntervalCalibration
     name: str = "fake"
 
     @property
     def bundle(self) -> SimpleNamespace:
-        return SimpleNamespace(preprocessing=self.preprocessing)
+        return SimpleNamespace(preprocessing=self.preprocessing, calibration=self.calibration)
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         assert images.dtype == np.uint8
@@ -131,10 +132,10 @@ class FakePredictor:
 
 
 @pytest.fixture(scope="session")
-def fake_predictor() -> Callable[..., FakePredictor]:
+def fake_predictor(calibration: IntervalCalibration) -> Callable[..., FakePredictor]:
     def make(formula: Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]], **changed: Any) -> FakePredictor:
         plain: dict[str, Any] = {"image_size_px": 64, "orient": False, "undo_inversion": False, "clahe": None}
-        return FakePredictor(formula, PreprocessingSettings(**plain | changed))
+        return FakePredictor(formula, PreprocessingSettings(**plain | changed), calibration)
 
     return make
 
