@@ -304,7 +304,7 @@ def bias_by_band(
         ax.errorbar(places, values, _reach(estimates), fmt="o", color=BLUE, ecolor=INK, capsize=4, linewidth=1.2)
         ax.set_xticks(places, [f"{band}\nn = {n}" for band, n, _ in rows])
         ax.set_xlim(-0.6, max(len(rows), 4) - 0.4)
-        ax.set_ylim(-1.1 * reach, 1.1 * reach)
+        ax.set_ylim(-1.1 * reach, 1.4 * reach)  # the legend stands above the whiskers
         ax.set_xlabel(label)
         ax.set_ylabel("bias, months")
     axes[-1].set_xlabel(f"{panels[-1][0]} (whiskers: 95 % bootstrap bounds)")
