@@ -2,7 +2,10 @@
 
 No model can be seen to be better than the labels it is judged by, so a report of its error has to say what they are
 worth. Two things can be had without a second reader. Heaping: readers pick atlas plates and round, so labels pile up on
-whole and half years. And an upper bound of the readers' random error, from a model that errs independently of them.
+whole and half years and on the ages of plates. The plates are not all at half-years: of the RSNA training labels of 60
+to 120 months 39 % are 82, 94 or 106 (n = 3,217), which multiples of 12 and 6 do not see, hence the share of the ten
+commonest labels beside them. And an upper bound of the readers' random error, from a model that errs independently
+of them.
 
 The bound rests on label = true age + reader's error, and prediction = true age + shared error + random error, where the
 image and its mirror image have the same shared error and independent random ones. The covariance of the two residuals
@@ -55,8 +58,10 @@ class Heaping(Strict):
         band: As in `060_120`, or `all`.
         share_of_12, share_of_6: Share of labels that are multiples of 12, and of 6 (those of 12 included).
         excess_of_12, excess_of_6: Those shares less 1/12 and 1/6, which labels spread evenly over months would have.
+        share_of_10_commonest: Share of labels that are one of the ten commonest values of the band.
         rounding_sd_months: What rounding alone adds to the labels' error, if ages were even and every label was rounded
-            to the nearest whole year, half year or month, in the shares that explain the two above.
+            to the nearest whole year, half year or month, in the shares that explain the two above. Too low where
+            labels heap elsewhere.
     """
 
     band: str
@@ -65,6 +70,7 @@ class Heaping(Strict):
     share_of_6: float
     excess_of_12: float
     excess_of_6: float
+    share_of_10_commonest: float
     rounding_sd_months: float
 
 
@@ -181,5 +187,6 @@ def _heaping(band: str, labels: FloatArray) -> Heaping:
         share_of_6=of_6,
         excess_of_12=of_12 - 1 / 12,
         excess_of_6=of_6 - 1 / 6,
+        share_of_10_commonest=float(np.sort(np.unique(labels, return_counts=True)[1])[-10:].sum() / len(labels)),
         rounding_sd_months=sqrt(sum(share * step**2 / 12 for step, share in shares.items())),
     )

@@ -226,9 +226,17 @@ def _end(limits: Limits) -> Iterator[str]:
     )
     yield from (f"- {assumption}" for assumption in noise.assumptions)
     yield "\nLabels on whole and half years; even over months they would be 8.3 % and 16.7 %.\n"
-    header = ("band", "n", "multiples of 12", "multiples of 6", "SD from rounding alone")
+    yield "Atlas plates that lie between half-years show in the share of the ten commonest labels only.\n"
+    header = ("band", "n", "multiples of 12", "multiples of 6", "ten commonest", "SD from that rounding alone")
     rows = [
-        (band.band, band.n, f"{band.share_of_12:.1%}", f"{band.share_of_6:.1%}", f"{band.rounding_sd_months:.1f}")
+        (
+            band.band,
+            band.n,
+            f"{band.share_of_12:.1%}",
+            f"{band.share_of_6:.1%}",
+            f"{band.share_of_10_commonest:.1%}",
+            f"{band.rounding_sd_months:.1f}",
+        )
         for band in noise.heaping
     ]
     yield markdown_table(header, rows)

@@ -70,6 +70,14 @@ def test_labels_rounded_to_years_or_half_years_are_found(step: int, share_of_12:
     assert every.rounding_sd_months == pytest.approx(sd, abs=1e-3)
 
 
+def test_labels_that_heap_between_half_years_show_among_the_commonest() -> None:
+    plates = np.repeat([82, 94, 106], 50)
+    band = heaping_by_band(np.concatenate([plates, np.arange(60, 120)]))[1]
+    assert band.share_of_6 < 0.1
+    assert band.share_of_10_commonest == pytest.approx((150 + 3 + 7) / 210)
+    assert heaping_by_band(np.arange(60, 120))[1].share_of_10_commonest == pytest.approx(10 / 60)
+
+
 def test_bands_are_told_apart_and_empty_ones_left_out() -> None:
     bands = {band.band: band for band in heaping_by_band([12, 24, 61, 62, 240])}
     assert list(bands) == ["all", "000_060", "060_120", "168_240"]
