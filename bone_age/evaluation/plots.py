@@ -8,7 +8,7 @@ from users' files are never read as formulas (a `$` in a folder's name would sto
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -249,6 +249,67 @@ def models_compared(
     ax.grid(False, axis="y")
     _title(ax, "Models compared", caption)
     _legend(ax, loc="upper left")
+    return figure
+
+
+def changes_compared(
+    effects: Iterable[tuple[str, Estimate, float]], model: str, caption: str, synthetic: bool
+) -> Figure:
+    """What changes to the radiographs do to MAE (bars, 95 % bounds) and how far answers move (diamonds).
+
+    Args:
+        effects: Description, increase of MAE and mean absolute shift of each change, in months.
+    """
+    rows = sorted(effects, key=lambda row: row[1].value, reverse=True)
+    figure, axes = _figure(synthetic, 8.4, 2.8 + 0.32 * len(rows))
+    ax = axes[0]
+    increases = [increase for _, increase, _ in rows]
+    colours = [ORANGE if increase.lo > 0 else GREY for increase in increases]
+    values, places = [increase.value for increase in increases], np.arange(len(rows))
+    ax.barh(places, values, 0.62, color=colours, alpha=0.85)
+    ax.errorbar(values, places, xerr=_reach(increases), fmt="none", ecolor=INK, capsize=3, linewidth=1.1)
+    shifts = [shift for _, _, shift in rows]
+    ax.plot(shifts, places, linestyle="none", marker="D", markersize=6, color=BLUE, label="mean |shift| of an answer")
+    for shade, label in ((ORANGE, "MAE rises (bounds above 0)"), (GREY, "no rise could be shown")):
+        ax.barh([0], [0], color=shade, alpha=0.85, label=label)
+    ax.axvline(0, color=INK, linewidth=0.8)
+    ax.set_ylim(len(rows) + 2.4, -0.6)  # room for the legend below the last bar
+    ax.set_yticks(places, [description for description, _, _ in rows], parse_math=False)
+    ax.set_xlabel("increase of MAE, months (whiskers: 95 % bootstrap bounds)")
+    ax.grid(False, axis="y")
+    _title(ax, f"Changed radiographs: {model}", caption)
+    _legend(ax, loc="lower right")
+    return figure
+
+
+def bias_by_band(
+    panels: Sequence[tuple[str, Sequence[tuple[str, int, Estimate]]]],
+    bound_months: float,
+    model: str,
+    caption: str,
+    synthetic: bool,
+) -> Figure:
+    """Bias by age band with 95 % bounds against a bound, a panel for each way of forming the bands.
+
+    Args:
+        panels: Which age the bands are of, and for each band its name, its number of rows and its bias in months.
+    """
+    figure, axes = _figure(synthetic, 7.2, 6.4, heights=(1,) * len(panels))
+    reach = max([bound_months, *(max(abs(bias.lo), abs(bias.hi)) for _, rows in panels for _, _, bias in rows)])
+    for ax, (label, rows) in zip(axes, panels, strict=True):
+        places, estimates = np.arange(len(rows)), [bias for _, _, bias in rows]
+        values = [bias.value for bias in estimates]
+        ax.axhspan(-bound_months, bound_months, color=GREEN, alpha=0.12, linewidth=0, label=f"±{bound_months:g} months")
+        ax.axhline(0, color=INK, linewidth=0.8)
+        ax.errorbar(places, values, _reach(estimates), fmt="o", color=BLUE, ecolor=INK, capsize=4, linewidth=1.2)
+        ax.set_xticks(places, [f"{band}\nn = {n}" for band, n, _ in rows])
+        ax.set_xlim(-0.6, max(len(rows), 4) - 0.4)
+        ax.set_ylim(-1.1 * reach, 1.4 * reach)  # the legend stands above the whiskers
+        ax.set_xlabel(label)
+        ax.set_ylabel("bias, months")
+    axes[-1].set_xlabel(f"{panels[-1][0]} (whiskers: 95 % bootstrap bounds)")
+    _title(axes[0], f"Bias by age (predicted - true): {model}", caption)
+    _legend(axes[0], loc="upper right")
     return figure
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from bone_age.data.manifest import Dataset
+from bone_age.data.synthetic import render_hand
 from bone_age.evaluation.baseline import BASELINE_NAME
 from bone_age.evaluation.comparison import Comparison, DatasetFacts, ModelSummary, compare
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet, evaluate_predictions
 from bone_age.evaluation.intervals import IntervalCalibration
+from bone_age.imaging import PreprocessingSettings
 from bone_age.settings import EvaluationSettings
 
 QUICK = EvaluationSettings(bootstrap_replicates=200)
@@ -103,3 +110,56 @@ def comparison(summary: Callable[..., ModelSummary], baseline: Evaluation) -> Co
         "hands", "ab" * 32, True, {"train": 280, "validation": 40, "test": 60}, ("thin band <i>F</i>",)
     )
     return compare(models, baseline, facts, {}, "name: quickstart  # <script>alert(1)</script>\n", "night", QUICK, 3)
+
+
+@dataclass
+class FakePredictor:
+    """A model that is a formula of the preprocessed image; 64 px, no CLAHE, nothing undone unless asked for."""
+
+    formula: Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]]
+    preprocessing: PreprocessingSettings
+    calibration: IntervalCalibration
+    name: str = "fake"
+
+    @property
+    def bundle(self) -> SimpleNamespace:
+        return SimpleNamespace(preprocessing=self.preprocessing, calibration=self.calibration)
+
+    def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
+        assert images.dtype == np.uint8
+        assert images.shape[0] == len(sex)
+        return np.asarray(self.formula(images), np.float32)
+
+
+@pytest.fixture(scope="session")
+def fake_predictor(calibration: IntervalCalibration) -> Callable[..., FakePredictor]:
+    def make(formula: Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]], **changed: Any) -> FakePredictor:
+        plain: dict[str, Any] = {"image_size_px": 64, "orient": False, "undo_inversion": False, "clahe": None}
+        return FakePredictor(formula, PreprocessingSettings(**plain | changed), calibration)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hands(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Eight synthetic hands; the last one is inverted."""
+    root = tmp_path_factory.mktemp("hands")
+    labels = [24.0, 60.0, 90.0, 120.0, 132.0, 150.0, 180.0, 204.0]
+    for row, months in enumerate(labels):
+        hand = render_hand(months, "F" if row % 2 else "M", seed=row, height_px=96, width_px=80)
+        looks_inverted = hand[:, :4].mean() > hand.mean()
+        wanted = row == len(labels) - 1
+        cv2.imwrite(str(root / f"hand{row}.png"), hand if looks_inverted == wanted else 255 - hand)
+    ids = [f"hand{row}" for row in range(len(labels))]
+    table = pd.DataFrame(
+        {
+            "image_id": ids,
+            "path": [f"{name}.png" for name in ids],
+            "sha256": [f"{row:064x}" for row in range(len(labels))],
+            "sex": ["F" if row % 2 else "M" for row in range(len(labels))],
+            "bone_age_months": labels,
+            "patient_id": ids,
+            "split": "test",
+        }
+    )
+    return Dataset("hands", root, table, synthetic=True)

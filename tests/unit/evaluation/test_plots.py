@@ -100,6 +100,29 @@ def test_models_are_compared_with_the_baseline() -> None:
     assert shown.axes[0].get_xlim()[1] > 80
 
 
+def test_changes_are_ordered_by_harm_and_named_as_they_are() -> None:
+    effects = [("blurred $_^{$", Estimate(0.2, -0.1, 0.5), 1.0), ("upside down", Estimate(9, 7, 11), 40.0)]
+    figure = plots.changes_compared(effects, r"models:/a$\frac{$", "hands, test split, n = 60", True)
+    ax = figure.axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["upside down", "blurred $_^{$"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    assert ax.get_xlim()[1] > 40
+    assert "SYNTHETIC IMAGES" in texts(figure)
+    assert plots.to_png(figure).startswith(b"\x89PNG")
+
+
+def test_bias_is_drawn_against_its_bound_with_every_n() -> None:
+    panels = [
+        ("true bone age, months", [("0-60", 12, Estimate(8, 5, 14)), ("60-120", 130, Estimate(0, -1, 1))]),
+        ("predicted bone age, months", []),
+    ]
+    figure = plots.bias_by_band(panels, 3.0, "xception_multi", "hands, test split, n = 142", False)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0-60\nn = 12", "60-120\nn = 130"]
+    assert figure.axes[0].get_ylim()[1] > 14
+    assert "±3 months" in texts(figure)
+    assert plots.to_png(figure).startswith(b"\x89PNG")
+
+
 def test_pictures_are_small_and_readable_and_the_same_each_time(evaluate: Evaluate, simulate: Simulate) -> None:
     evaluation = evaluate(simulate(5000))
     first, second = (plots.to_png(plots.bland_altman(evaluation)) for _ in range(2))
