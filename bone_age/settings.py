@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bone_age.errors import InputError
-from bone_age.imaging import ClaheSettings, PreprocessingSettings
+from bone_age.imaging import PreprocessingSettings
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,79}$"
 Architecture = Literal["xception_single", "xception_multi", "resnet50_single", "resnet50_multi"]
