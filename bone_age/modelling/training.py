@@ -1,7 +1,7 @@
 """Training one planned architecture: repeatable, resumable after a kill, best epoch kept.
 
-The loop is Keras' own `fit`; this module adds what a run must not lose (state after each epoch) and what a reader of
-MLflow wants (figures per epoch). Early stopping lives with the checkpoint, because it has to survive a resume.
+The loop is Keras' own `fit`, one call a phase of equal image size; what a run must not lose and what a reader of MLflow
+wants to see is added by `keeper.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import numpy as np
 
 from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
-from bone_age.errors import BoneAgeError
 from bone_age.modelling.batches import Batches
 from bone_age.modelling.checkpoint import Checkpoint, History
 from bone_age.modelling.devices import (
@@ -35,15 +33,13 @@ from bone_age.modelling.devices import (
 )
 from bone_age.modelling.export import export_onnx
 from bone_age.modelling.frozen_features import frozen_features
+from bone_age.modelling.keeper import EpochListener, Keeper, stopped_early
 from bone_age.modelling.network import Network, build_network, uses_sex
 from bone_age.modelling.trained import TrainedModel, TrainingRecord
-from bone_age.progress import bar
 from bone_age.provenance import code_digest
 from bone_age.settings import AugmentationSettings, Home, PlannedTraining, TrainingSettings, digest_of
 
-EpochListener = Callable[[int, dict[str, float]], None]
 FINISHED_KEPT_DAYS = 7
-CHECKPOINT_SECONDS = 300  # writing the state takes about a second
 
 
 def train(
@@ -154,15 +150,6 @@ def compile_model(model: keras.Model, recipe: TrainingSettings) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def learning_rate_at(step: int, recipe: TrainingSettings, total_steps: int) -> float:
-    """Linear warm-up from a hundredth of the learning rate, then a cosine to 0; steps count from 0."""
-    peak, warmup = recipe.learning_rate, math.floor(recipe.warmup_share * total_steps)
-    if step < warmup:
-        return peak / 100 + (peak - peak / 100) * step / warmup
-    share_done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return peak * 0.5 * (1 + math.cos(math.pi * share_done))
-
-
 def _fit(
     phase: Phase,
     network: Network,
@@ -180,7 +167,7 @@ def _fit(
         mirrors = augmentation is not None and augmentation.flip
         sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
     checkpoint.restore(network.trained, history)
-    while len(history.epochs) < phase.last_epoch and not _stopped_early(history, recipe):
+    while len(history.epochs) < phase.last_epoch and not stopped_early(history, recipe):
         epoch, step = len(history.epochs), history.steps
         train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, (epoch, step))
         network.trained.fit(
@@ -191,13 +178,8 @@ def _fit(
             initial_epoch=epoch,
             epochs=epoch + 1 if step else phase.last_epoch,  # the rest of a resumed epoch is shorter than the others
             verbose=0,
-            callbacks=[_Keeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)],
+            callbacks=[Keeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)],
         )
-
-
-def _stopped_early(history: History, recipe: TrainingSettings) -> bool:
-    in_warmup = len(history.epochs) <= recipe.warmup_epochs
-    return not in_warmup and history.epochs_since_best >= recipe.early_stopping_epochs
 
 
 def _batches(
@@ -222,115 +204,6 @@ def _batches(
         start,
         plan.preprocessing.image_size_px if len(sources[0].shape) == 3 else None,
     )
-
-
-class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
-    """Before each step the learning rate; every few minutes and after each epoch the checkpoint; figures and a bar."""
-
-    def __init__(
-        self, plan: PlannedTraining, checkpoint: Checkpoint, history: History, on_epoch: EpochListener, steps: int
-    ) -> None:
-        super().__init__()
-        self.plan, self.checkpoint, self.history, self.on_epoch = plan, checkpoint, history, on_epoch
-        self.steps_per_epoch = steps
-        self.progress = bar(transient=True)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.progress.start()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self.progress.stop()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        history = self.history
-        self.started = self.saved = time.perf_counter()
-        self.seconds_before, self.steps_before, self.means_before = history.seconds, history.steps, history.means
-        title = f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}"
-        self.task = self.progress.add_task(title, total=self.steps_per_epoch, completed=history.steps, note="")
-
-    @property
-    def seconds(self) -> float:
-        """Of the running epoch, before and after a resume."""
-        return self.seconds_before + time.perf_counter() - self.started
-
-    def means(self, logs: dict[str, Any], steps: int) -> dict[str, float]:
-        """Loss and error over the first `steps` of the epoch; Keras knows those since the resume."""
-        share = self.steps_before / steps
-        return {
-            name: share * self.means_before.get(name, 0.0) + (1 - share) * float(logs[name]) for name in ("loss", "mae")
-        }
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        total = self.plan.training.epochs * self.steps_per_epoch
-        step = len(self.history.epochs) * self.steps_per_epoch + self.steps_before + batch
-        self.model.optimizer.learning_rate = learning_rate_at(step, self.plan.training, total)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.progress.advance(self.task)
-        if logs and batch % 4 == 0:
-            self.progress.update(self.task, note=f"MAE {logs['mae']:.1f}")
-        if time.perf_counter() - self.saved >= CHECKPOINT_SECONDS:
-            self.history.steps, self.history.seconds = self.steps_before + batch + 1, self.seconds
-            self.history.means = self.means(logs or {}, self.history.steps)
-            self.checkpoint.save_state(self.model, self.history)
-            self.saved = time.perf_counter()
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self.trained_seconds = self.seconds
-        self.running = self.model.get_weights()
-        self._assign(averaged_weights(self.model))
-
-    def on_test_end(self, logs: Any = None) -> None:
-        self.judged = self.model.get_weights()
-        self._assign(self.running)
-
-    def _assign(self, weights: list[Any]) -> None:
-        if self.plan.training.averaging_decay is not None:
-            self.model.set_weights(weights)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs = logs or {}
-        means = self.means(logs, self.steps_per_epoch)
-        figures = {
-            "train_loss": means["loss"],
-            "train_mae": means["mae"],
-            "validation_loss": float(logs["val_loss"]),
-            "validation_mae": float(logs["val_mae"]),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "images_per_second": self.steps_per_epoch * self.plan.training.batch_size / self.trained_seconds,
-            "seconds": self.seconds,
-        }
-        if not all(map(math.isfinite, figures.values())):
-            raise BoneAgeError(f"{self.plan.name}: epoch {epoch + 1} gave {figures}; lower training.learning_rate")
-        history = self.history
-        history.epochs.append(figures)
-        history.steps, history.seconds, history.means = 0, 0.0, {}
-        if epoch == self.plan.training.warmup_epochs:
-            history.best_validation_mae = math.inf  # figures on smaller images do not count
-        if figures["validation_mae"] < history.best_validation_mae:
-            history.best_validation_mae, history.best_epoch = figures["validation_mae"], epoch
-        self.checkpoint.save_epoch(self.model, history, self.judged)
-        self.on_epoch(epoch, figures)
-        self.progress.remove_task(self.task)
-        best = ", the best so far" if history.best_epoch == epoch else ""
-        self.progress.console.print(
-            f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}: "
-            f"validation MAE {figures['validation_mae']:.1f} months{best} "
-            f"({figures['images_per_second']:.0f} images/s)",
-            highlight=False,
-            soft_wrap=True,
-        )
-        if _stopped_early(history, self.plan.training):
-            self.model.stop_training = True
-
-
-def averaged_weights(model: keras.Model) -> list[Any]:
-    """The running average of a compiled model's weights, in the order of `get_weights`; its own without one."""
-    averages = getattr(model.optimizer, "_model_variables_moving_average", None)
-    if not averages:
-        return list(model.get_weights())
-    of_variable = {id(v): average for v, average in zip(model.trainable_variables, averages, strict=True)}
-    return [keras.ops.convert_to_numpy(of_variable.get(id(v), v)) for v in model.weights]
 
 
 def _write(

@@ -57,6 +57,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_from_there(
     tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last bit, on two sizes and with averaged weights; no step is done twice."""
+    from bone_age.modelling import keeper as keeping
     from bone_age.modelling import training
 
     resized = (ResizedEpochs(epochs=1, image_size_px=40),)
@@ -67,18 +68,18 @@ def test_a_training_stopped_within_an_epoch_goes_on_from_there(
         plan, tiny_images, Home(home=home.home / "whole").prepare(), tmp_path, lambda *_: None, "run"
     )
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    keep = training._Keeper.on_train_batch_end
+    monkeypatch.setattr(keeping, "CHECKPOINT_SECONDS", 0)
+    keep = keeping.Keeper.on_train_batch_end
     seen: list[tuple[int, int]] = []
 
     def stop_in(epoch: int, step: int) -> None:
-        def after_a_step(keeper: training._Keeper, batch: int, logs: object = None) -> None:
+        def after_a_step(keeper: keeping.Keeper, batch: int, logs: object = None) -> None:
             keep(keeper, batch, logs)
             seen.append((len(keeper.history.epochs), keeper.history.steps))
             if seen[-1] == (epoch, step):
                 raise StoppedError
 
-        monkeypatch.setattr(training._Keeper, "on_train_batch_end", after_a_step)
+        monkeypatch.setattr(keeping.Keeper, "on_train_batch_end", after_a_step)
 
     for stop in ((0, 2), (1, 1)):
         stop_in(*stop)
@@ -99,7 +100,8 @@ def test_the_average_of_the_weights_follows_them_with_the_decay() -> None:
     """Against the recursion written out by hand, for the trained weights; what is not trained is passed as it is."""
     import keras
 
-    from bone_age.modelling.training import averaged_weights, compile_model
+    from bone_age.modelling.keeper import averaged_weights
+    from bone_age.modelling.training import compile_model
     from bone_age.settings import TrainingSettings
 
     fixed = keras.layers.Dense(2, trainable=False)
