@@ -13,19 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bone_age.data.manifest import AGE_BAND_EDGES_MONTHS
 from bone_age.errors import InputError, ModelError
-from bone_age.evaluation.intervals import BAND_STARTS_MONTHS, IntervalCalibration
+from bone_age.evaluation.intervals import IntervalCalibration
 
 
 def fitted(n: int, seed: int = 0, coverage: float = 0.9) -> IntervalCalibration:
     generator = np.random.default_rng(seed)
     true = generator.uniform(0, 240, n)
     return IntervalCalibration.fit(true, true + generator.normal(0, 4 + true / 10), coverage)
-
-
-def test_bands_are_those_by_which_subgroups_are_reported() -> None:
-    assert AGE_BAND_EDGES_MONTHS[:-1] == BAND_STARTS_MONTHS
 
 
 def test_half_width_is_the_finite_sample_quantile() -> None:
@@ -45,23 +40,51 @@ def test_new_radiographs_are_covered_as_promised_even_after_few_rows(n: int) -> 
     assert 0.885 < np.mean(hits) < 0.915 + 1 / (n + 1)
 
 
-def test_bands_of_many_rows_have_their_own_width() -> None:
-    widths = [band.half_width_months for band in fitted(4000).bands]
+def test_widths_follow_the_errors_at_the_predicted_age() -> None:
+    """Errors of SD 4 + age / 10: from 6 at 24 months to 24 at 204."""
+    widths = [knot.half_width_months for knot in fitted(4000).knots]
     assert widths == sorted(widths)
-    assert widths[-1] > 2 * widths[0]
+    for knot in fitted(4000).knots:
+        assert knot.half_width_months == pytest.approx(1.645 * (4 + knot.at_months / 10), rel=0.2)
 
 
-def test_a_band_of_few_rows_takes_the_pooled_width() -> None:
-    true = np.concatenate([np.full(99, 30.0), np.full(300, 100.0)])
-    errors = np.concatenate([np.full(99, 1.0), np.full(300, 9.0)])
-    calibration = IntervalCalibration.fit(true, true + errors, 0.9)
-    assert [(band.n_calibration, band.pooled) for band in calibration.bands] == [
-        (99, True),
-        (300, False),
-        (0, True),
-        (0, True),
-    ]
-    assert {band.half_width_months for band in calibration.bands} == {9.0}
+def test_few_rows_get_one_width() -> None:
+    calibration = fitted(99)
+    assert {knot.half_width_months for knot in calibration.knots} == {calibration.half_width_months}
+
+
+def test_a_knot_with_few_rows_follows_the_crowd() -> None:
+    """Three toddlers with tenfold errors do not set the width of all toddlers; three hundred do."""
+
+    def width_at_24(n: int) -> float:
+        generator = np.random.default_rng(1)
+        predicted = np.concatenate([np.full(n, 24.0), generator.uniform(100, 200, 600)])
+        errors = np.concatenate([np.full(n, 50.0), np.full(600, 5.0)])
+        return IntervalCalibration.fit(predicted - errors, predicted, 0.9).knots[0].half_width_months
+
+    assert width_at_24(3) < 20
+    assert width_at_24(300) > 40
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.1])
+def test_scaled_intervals_hold_everywhere_and_are_not_wider_than_one_width(growth: float) -> None:
+    """With errors that grow with age narrower on average and even over ages; with equal errors at most 2 % wider."""
+    covered, by_age, scaled, one_width = [], [], [], []
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        predicted = np.clip(generator.normal(127, 41, 2000), 5, 228)
+        true = predicted + generator.normal(0, 1, 2000) * (6 + growth * predicted)
+        calibration = IntervalCalibration.fit(true[:1000], predicted[:1000], 0.9)
+        lower, upper = calibration.interval(predicted[1000:])
+        held = (lower <= true[1000:]) & (true[1000:] <= upper)
+        covered.append(held.mean())
+        bands = np.digitize(predicted[1000:], [60, 120, 168])
+        by_age.append([held[bands == band].mean() for band in range(4)])
+        scaled.append((upper - np.maximum(lower, 0)).mean())
+        one_width.append(2 * calibration.half_width_months)
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.01)
+    assert np.mean(by_age, axis=0) == pytest.approx(0.9, abs=0.05)
+    assert np.mean(scaled) < np.mean(one_width) * (1.02 if growth == 0 else 0.98)
 
 
 @settings(max_examples=50, deadline=None)
@@ -105,19 +128,19 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"coverage": 0.9}', b"\xff\xfe", "negative", "nan", "unordered", "no bands"]
+    "content", ["", "[]", "{", '{"coverage": 0.9}', b"\xff\xfe", "negative", "nan", "unordered", "no knots"]
 )
 def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: str | bytes) -> None:
     document = json.loads(fitted(500).model_dump_json())
     if content == "negative":
         document["half_width_months"] = -1
     elif content == "nan":
-        document["bands"][1]["half_width_months"] = float("nan")
+        document["knots"][1]["half_width_months"] = float("nan")
     elif content == "unordered":
-        document["bands"].reverse()
-    elif content == "no bands":
-        document["bands"] = []
-    changed = content in ("negative", "nan", "unordered", "no bands")
+        document["knots"].reverse()
+    elif content == "no knots":
+        document["knots"] = []
+    changed = content in ("negative", "nan", "unordered", "no knots")
     path = tmp_path / "calibration.json"
     path.write_bytes(
         json.dumps(document).encode() if changed else content.encode() if isinstance(content, str) else content
