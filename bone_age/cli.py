@@ -73,6 +73,40 @@ def train(
     show_outcome(outcome.comparison, outcome.decision, outcome.report, home)
 
 
+@app.command(epilog="Example: `bone-age tune --config configs/quickstart.yaml --trials 12`")
+def tune(
+    config: Annotated[Path, typer.Option(help="Its `search` says what to vary, and between what.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Data set folder, or `synthetic`; instead of the configuration's.")
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many in all, those of earlier starts included [default: search.trials]"),
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which to tune [default: xception_multi, else the first]")
+    ] = None,
+) -> None:
+    """Search for better values of the recipe, judged on the validation split; writes a configuration for `train`.
+
+    Run again, it goes on with the same study: finished trials are kept, a killed one goes on from its last epoch.
+    """
+    from bone_age.settings import Home, load_config
+    from bone_age.tuning.space import choose_architecture, require_values
+
+    settings = load_config(config)
+    if data is not None:
+        settings = settings.with_source(data)
+    require_values(settings, choose_architecture(settings, architecture))
+    home = Home().prepare()
+    _silence_libraries()
+    from bone_age.tuning.result import show_trials
+    from bone_age.tuning.tuner import tune as search
+
+    outcome = search(settings, home, architecture, trials)
+    show_trials(outcome.trials, outcome.images, outcome.folder)
+
+
 @app.command(epilog="Example: `bone-age evaluate --model models:/bone-age/2 --data ~/rsna --out evaluation/`")
 def evaluate(
     data: Annotated[str, typer.Option(metavar="DIR", help="Labelled data set folder, or `synthetic`.")],

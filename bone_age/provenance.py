@@ -35,7 +35,8 @@ class Provenance:
 def provenance() -> Provenance:
     """Of this process; `unknown` where it cannot be told, never a guess."""
     lock = PROJECT / "requirements.lock"
-    names = ("bone-age", "keras", "tensorflow", "onnxruntime", "numpy", "opencv-python-headless", "mlflow", "zenml")
+    names = ("bone-age", "keras", "tensorflow", "onnxruntime", "numpy", "opencv-python-headless", "mlflow", "zenml",
+             "optuna")  # fmt: skip
     return Provenance(
         git_commit=_git("rev-parse", "HEAD") or os.environ.get("BONE_AGE_GIT_COMMIT", UNKNOWN),
         git_dirty=_dirty(),

@@ -129,6 +129,7 @@ class TrainingSettings(Strict):
     mixed_precision: bool = False
     averaging_decay: float | None = Field(None, gt=0, lt=1)
     gradient_clip_norm: float | None = Field(None, gt=0)
+    cached_views: int = Field(0, ge=0, le=64, description="changed copies of images whose features are cached")
     warmup_resized: tuple[ResizedEpochs, ...] = ()
     augmentation: AugmentationSettings | None = AugmentationSettings()
 
@@ -144,6 +145,71 @@ class TrainingSettings(Strict):
     def warmup_epochs(self) -> int:
         """How many epochs are trained on smaller images."""
         return sum(phase.epochs for phase in self.warmup_resized)
+
+
+class SearchDimension(Strict):
+    """Where one value of the recipe is looked for: between `low` and `high`, or among `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    @model_validator(mode="after")
+    def _is_a_range_or_choices(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("give low and high, or choices, not both")
+            if len(self.choices) < 2:
+                raise ValueError("choices needs two values or more")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError("log needs a low above 0")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """`low` and `high` of a range."""
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Values that have to be valid for all in between to be: both ends, or every choice."""
+        return self.bounds if self.choices is None else self.choices
+
+
+class SearchSettings(Strict):
+    """What `bone-age tune` varies in the recipe, how often it tries, and when it gives a trial up.
+
+    A trial is pruned when its validation MAE is worse than the median of the finished ones' at the same epoch; never in
+    the first `prune_after_epochs` epochs, and never before `prune_after_trials` trials were trained to their end.
+    """
+
+    space: dict[str, SearchDimension] = Field(min_length=1)
+    trials: int = Field(20, ge=1, le=10_000)
+    prune_after_trials: int = Field(5, ge=1)
+    prune_after_epochs: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _space_is_of_the_recipe(self) -> Self:
+        for name, dimension in self.space.items():
+            field = TrainingSettings.model_fields.get(name)
+            if field is None:
+                raise ValueError(f"space.{name} is no key of `training`")
+            if dimension.choices is not None:
+                continue
+            kinds = {field.annotation, *get_args(field.annotation)} & {int, float}
+            if not kinds:
+                raise ValueError(f"space.{name} is no number; give choices")
+            if kinds == {int} and not all(bound.is_integer() for bound in dimension.bounds):
+                raise ValueError(f"space.{name} counts; low and high have to be whole numbers")
+        return self
 
 
 class EvaluationSettings(Strict):
@@ -202,10 +268,20 @@ class TrainingConfig(Strict):
     architectures: dict[Architecture, dict[str, Any]] = Field(default_factory=_all_architectures, min_length=1)
     evaluation: EvaluationSettings = EvaluationSettings()
     ablations: dict[Annotated[str, Field(pattern=NAME)], AblationSettings] = {}
+    search: SearchSettings | None = None
 
     @model_validator(mode="after")
     def _plans_are_valid(self) -> Self:
         self.plans  # noqa: B018  (builds every recipe, so that a wrong override is refused here)
+        return self
+
+    @model_validator(mode="after")
+    def _searched_values_are_valid(self) -> Self:
+        for name, dimension in self.search.space.items() if self.search else ():
+            for value in dimension.extremes:
+                refusals = [refusal for plan in self.plans if (refusal := _refusal(plan.training, {name: value}))]
+                if len(refusals) == len(self.plans):
+                    raise ValueError(f"search.space.{name}: {value!r}: {refusals[0]}")
         return self
 
     def require_weights(self) -> None:
@@ -228,6 +304,18 @@ class TrainingConfig(Strict):
     def portable(self) -> Self:
         """The same without the place of the data set on this machine, for what travels: reports and models."""
         return self if self.data.source == "synthetic" else self.with_source("DIR")
+
+    def with_recipe(self, architecture: Architecture, recipe: dict[str, Any]) -> Self:
+        """The same experiment with other values in the recipe of one of its architectures.
+
+        Raises:
+            InputError: The values do not go together.
+        """
+        overrides = self.architectures | {architecture: (self.architectures[architecture] or {}) | recipe}
+        try:
+            return type(self).model_validate(self.model_dump(mode="json") | {"architectures": overrides})
+        except ValidationError as error:
+            raise InputError(f"{architecture}: {_in_one_line(error)}") from None
 
     @cached_property
     def plans(self) -> list[PlannedTraining]:
@@ -285,11 +373,25 @@ def load_config(path: Path) -> TrainingConfig:
         raise InputError(f"{path}: {_in_one_line(error)}") from None
 
 
+def _refusal(recipe: TrainingSettings, changes: dict[str, Any]) -> str | None:
+    """Why a recipe cannot take these changes; None where it can."""
+    try:
+        TrainingSettings(**recipe.model_dump() | changes)
+    except ValidationError as error:
+        return str(error.errors()[0]["msg"])
+    return None
+
+
 def _in_one_line(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, issue['loc'])) or 'file'}: {issue['msg']} (is {issue['input']!r})"
+        f"{'.'.join(map(str, issue['loc'])) or 'file'}: {issue['msg']}{_shown(issue['input'])}"
         for issue in error.errors()
     )
+
+
+def _shown(refused: Any) -> str:
+    """The refused value; a whole section would bury the message."""
+    return "" if isinstance(refused, dict) else f" (is {refused!r})"
 
 
 class Home(BaseSettings):
@@ -328,6 +430,10 @@ class Home(BaseSettings):
     @property
     def datasets(self) -> Path:
         return self.root / "data"
+
+    @property
+    def tuning(self) -> Path:
+        return self.root / "tuning"
 
     def exports(self) -> dict[str, str]:
         """Environment that points this package, MLflow and ZenML to this home."""

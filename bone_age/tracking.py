@@ -99,15 +99,13 @@ def _current(run_id: str, end: bool) -> Iterator[None]:
 
 
 def _run_tags(pipeline: PipelineRun, kind: str) -> dict[str, str]:
+    return {"kind": kind, "zenml_run_id": pipeline.zenml_run_id, "zenml_run_name": pipeline.name, **code_tags()}
+
+
+def code_tags() -> dict[str, str]:
+    """Which code and which packages a run was made with."""
     known = provenance()
-    return {
-        "kind": kind,
-        "zenml_run_id": pipeline.zenml_run_id,
-        "zenml_run_name": pipeline.name,
-        "git_commit": known.git_commit,
-        "git_dirty": known.git_dirty,
-        "lock_digest": known.lock_digest,
-    }
+    return {"git_commit": known.git_commit, "git_dirty": known.git_dirty, "lock_digest": known.lock_digest}
 
 
 def close_parent(zenml_run_id: str, status: str) -> None:
@@ -115,12 +113,18 @@ def close_parent(zenml_run_id: str, status: str) -> None:
     parent = find_parent(zenml_run_id)
     if parent is None:
         return
+    close_children(parent.info.run_id)
+    mlflow.MlflowClient().set_terminated(parent.info.run_id, status)
+
+
+def close_children(parent_run_id: str) -> list[str]:
+    """Nested runs that still say RUNNING though nobody is at them any more were killed. Returns their ids."""
     client = mlflow.MlflowClient()
-    children = client.search_runs([experiment_id()], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    for run in children:
-        if run.info.status == "RUNNING":
-            client.set_terminated(run.info.run_id, "KILLED")
-    client.set_terminated(parent.info.run_id, status)
+    children = client.search_runs([experiment_id()], f"tags.`mlflow.parentRunId` = '{parent_run_id}'")
+    killed = [run.info.run_id for run in children if run.info.status == "RUNNING"]
+    for run_id in killed:
+        client.set_terminated(run_id, "KILLED")
+    return killed
 
 
 def mark_killed(run_ids: list[str]) -> None:
@@ -149,11 +153,18 @@ def log_saved(artifact: SavesItself, path: str) -> None:
 
 def log_dataset(dataset: Dataset) -> None:
     """Manifest and fingerprint of a data set, before validation, with the current run."""
-    mlflow.set_tags(
-        {"dataset_name": dataset.name, "dataset_fingerprint": dataset.fingerprint, "synthetic": str(dataset.synthetic)}
-    )
+    mlflow.set_tags(dataset_tags(dataset))
     mlflow.log_metric("dataset_rows", len(dataset))
     log_saved(dataset, "dataset")
+
+
+def dataset_tags(dataset: Dataset) -> dict[str, str]:
+    """What names a data set on a run."""
+    return {
+        "dataset_name": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "synthetic": str(dataset.synthetic),
+    }
 
 
 def log_validation(validation: DataValidation) -> None:

@@ -5,11 +5,6 @@ ZenML and MLflow keep their own records of a run; what a killed process left ope
 
 from __future__ import annotations
 
-import fcntl
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +21,7 @@ from bone_age.errors import BoneAgeError
 from bone_age.evaluation.comparison import Comparison
 from bone_age.governance.promotion import Decision, Policy
 from bone_age.mlflow_connection import connect, world_key
+from bone_age.one_process import alone, ended_by_signals
 from bone_age.provenance import PROJECT
 from bone_age.settings import Home, TrainingConfig
 from pipelines.training import training_pipeline
@@ -49,13 +45,13 @@ def run_training(config: TrainingConfig, policy: Policy, home: Home) -> Training
         BoneAgeError: Another training runs in this home, the run failed, or was interrupted.
     """
     home.prepare()
-    with _alone(home.root / "training.lock"):
+    with alone(home.root / "training.lock", "training"):
         connect()
         source_utils.set_custom_source_root(str(PROJECT))
         _close_killed_runs()
         run_name = f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         parameters = {"dataset_key": dataset_key(config.data), "world_key": world_key()}
-        with _ended_by_signals():
+        with ended_by_signals():
             try:
                 training_pipeline.with_options(run_name=run_name)(config, policy, **parameters)
             except KeyboardInterrupt:
@@ -83,31 +79,6 @@ def _outcome(run_name: str, home: Home) -> TrainingOutcome:
 
 def _output(run: PipelineRunResponse, step: str) -> Any:
     return run.steps[step].output.load()
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Two trainings in one home would write the same checkpoints; the lock goes with its process, however it ends."""
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise BoneAgeError(f"another training (process {file.read() or '?'}) runs in {lock.parent}") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """A polite kill ends a run like Ctrl-C does, so that MLflow shows it as killed."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _close(run_name: str, status: str) -> None:

@@ -34,6 +34,7 @@ HISTORY_COLUMNS = ("train_loss", "validation_loss", "train_mae", "validation_mae
 DPI = 110
 AGE_BIN_MONTHS = 24
 MIN_ROWS_FOR_RIBBON = 5
+SEARCH_REACH = 3
 
 
 def to_png(figure: Figure) -> bytes:
@@ -310,6 +311,40 @@ def bias_by_band(
     axes[-1].set_xlabel(f"{panels[-1][0]} (whiskers: 95 % bootstrap bounds)")
     _title(axes[0], f"Bias by age (predicted - true): {model}", caption)
     _legend(axes[0], loc="upper right")
+    return figure
+
+
+def search_history(trials: pd.DataFrame, study: str, caption: str, synthetic: bool) -> Figure:
+    """Validation MAE of each trial of a search in its order, and the best so far.
+
+    Figures above `SEARCH_REACH` times the best are drawn at that height: one diverged trial would flatten all others.
+
+    Args:
+        trials: `number`, `outcome` (complete, pruned or failed) and `validation_mae` in months, a row a trial.
+    """
+    figure, axes = _figure(synthetic, 7.2, 4.6)
+    ax = axes[0]
+    best = trials.loc[trials["outcome"] == "complete", "validation_mae"].cummin()
+    trials = trials.assign(shown=trials["validation_mae"].clip(upper=SEARCH_REACH * best.iloc[-1]))
+    outcomes = (("complete", BLUE, "o", "trained to the end"), ("pruned", ORANGE, "x", "pruned, at its last epoch"))
+    for outcome, colour, marker, label in outcomes:
+        rows = trials[trials["outcome"] == outcome]
+        if len(rows):
+            ax.scatter(rows["number"], rows["shown"], color=colour, marker=marker, label=f"{label}: {len(rows)}")
+    for number in trials.loc[trials["outcome"] == "failed", "number"]:
+        ax.axvline(number, color=GREY, linestyle=":", linewidth=1)
+    label = f"best so far, at the end {best.iloc[-1]:.2f} months"
+    heights = best.clip(upper=trials["shown"].max())
+    ax.step(trials.loc[best.index, "number"], heights, where="post", color=INK, linewidth=1.4, label=label)
+    low, high = float(trials["shown"].min()), float(trials["shown"].max())
+    span = max(high - low, 1.0)
+    ax.set_ylim(max(0.0, low - 0.1 * span), high + 0.6 * span)
+    ax.set_xlabel("trial" + (" (dotted: failed)" if (trials["outcome"] == "failed").any() else ""))
+    cut = bool((trials["shown"] < trials["validation_mae"]).any())
+    ax.set_ylabel("validation MAE, months" + (f" (drawn up to {high:.0f})" if cut else ""))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _title(ax, f"Search: {study}", caption)
+    _legend(ax, loc="upper right")
     return figure
 
 

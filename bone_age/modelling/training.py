@@ -164,8 +164,7 @@ def _fit(
     sources: list[Any] = [images.images]
     augmentation = recipe.augmentation
     if network.frozen is not None:
-        mirrors = augmentation is not None and augmentation.flip
-        sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, mirrors), None
+        sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, plan), None
     checkpoint.restore(network.trained, history)
     while len(history.epochs) < phase.last_epoch and not stopped_early(history, recipe):
         epoch, step = len(history.epochs), history.steps

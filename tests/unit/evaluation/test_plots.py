@@ -129,3 +129,25 @@ def test_pictures_are_small_and_readable_and_the_same_each_time(evaluate: Evalua
     assert first == second
     assert len(first) < 150_000
     assert min(Image.open(io.BytesIO(first)).size) >= 500
+
+
+@pytest.mark.parametrize("outcomes", [["complete"], ["complete", "pruned", "failed", "complete"]])
+def test_a_search_is_drawn_with_its_best_figure(outcomes: list[str]) -> None:
+    maes = {"complete": 12.5, "pruned": 30.0, "failed": np.nan}
+    trials = pd.DataFrame([{"number": n, "outcome": o, "validation_mae": maes[o]} for n, o in enumerate(outcomes)])
+    figure = plots.search_history(trials, "x-xception_multi-1-2", "hands, validation split, n = 40", True)
+    shown = texts(figure)
+    assert "at the end 12.50 months" in shown
+    assert "hands, validation split, n = 40" in shown
+    assert ("pruned, at its last epoch: 1" in shown) == ("pruned" in outcomes)
+    assert ("dotted: failed" in shown) == ("failed" in outcomes)
+    assert "drawn up to" not in shown
+    plots.to_png(figure)
+
+
+def test_a_diverged_trial_does_not_flatten_a_search() -> None:
+    trials = pd.DataFrame({"number": [0, 1, 2], "outcome": ["complete"] * 3, "validation_mae": [1e12, 14.0, 12.0]})
+    figure = plots.search_history(trials, "x", "hands, validation split, n = 40", False)
+    assert figure.axes[0].get_ylim()[1] < 100
+    assert "drawn up to 36" in texts(figure)
+    assert "at the end 12.00 months" in texts(figure)

@@ -11,7 +11,7 @@ import pytest
 from bone_age.data.prepared import PreparedImages
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.trained import TrainedModel
-from bone_age.settings import Home, PlannedTraining, ResizedEpochs
+from bone_age.settings import AugmentationSettings, Home, PlannedTraining, ResizedEpochs
 
 
 class StoppedError(Exception):
@@ -151,6 +151,30 @@ def test_a_model_with_a_frozen_part_trains_on_cached_features_and_is_saved_whole
     assert np.load(features[0], mmap_mode="r").dtype == np.float16
 
 
+def test_features_of_changed_copies_are_of_training_images_and_differ(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home
+) -> None:
+    from bone_age.modelling.frozen_features import frozen_features
+    from bone_age.modelling.network import build_network
+
+    update = {"trainable_from": "block2_sepconv1", "cached_views": 2, "augmentation": AugmentationSettings(flip=False)}
+    plan = tiny_plan.model_copy(update={"training": tiny_plan.training.model_copy(update=update)})
+    frozen = build_network(plan).frozen
+    assert frozen is not None
+    upright, *changed = frozen_features(frozen, tiny_images, home.feature_cache, plan)
+    train = tiny_images.split("train")["array_row"].to_numpy()
+    held_out = tiny_images.split("test")["array_row"].to_numpy()
+    assert len(changed) == 2
+    assert upright[held_out].any()
+    for view in changed:
+        assert not view[held_out].any()
+        assert (np.abs(view[train] - upright[train]).reshape(len(train), -1).max(axis=1) > 0.01).all()
+    assert not np.array_equal(changed[0], changed[1])
+    again = frozen_features(frozen, tiny_images, home.feature_cache, plan)
+    for first, second in zip((upright, *changed), again, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_features_go_on_where_a_killed_computation_stopped(
     tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home
 ) -> None:
@@ -160,7 +184,9 @@ def test_features_go_on_where_a_killed_computation_stopped(
     recipe = tiny_plan.training.model_copy(update={"trainable_from": "block5_sepconv1"})
     frozen = build_network(tiny_plan.model_copy(update={"training": recipe})).frozen
     assert frozen is not None
-    (whole,) = frozen_features(frozen, tiny_images, home.feature_cache, with_mirror=False)
+    recipe = tiny_plan.training.model_copy(update={"augmentation": None})
+    plan = tiny_plan.model_copy(update={"training": recipe})
+    (whole,) = frozen_features(frozen, tiny_images, home.feature_cache, plan)
     (state,) = home.feature_cache.glob("*/upright.json")
     expected, kept = np.array(whole), 32
     partial = np.load(state.with_suffix(".npy"), mmap_mode="r+")
@@ -168,7 +194,7 @@ def test_features_go_on_where_a_killed_computation_stopped(
     partial[0] = 7  # done before the kill, so it is not computed again
     partial.flush()
     state.write_text(json.dumps({"done": kept}))
-    (resumed,) = frozen_features(frozen, tiny_images, home.feature_cache, with_mirror=False)
+    (resumed,) = frozen_features(frozen, tiny_images, home.feature_cache, plan)
     np.testing.assert_array_equal(resumed[kept:], expected[kept:])
     assert (resumed[0] == 7).all()
     assert len(list(home.feature_cache.iterdir())) == 1
