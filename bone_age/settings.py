@@ -98,19 +98,12 @@ class AugmentationSettings(Strict):
     contrast: float = Field(0.15, ge=0, le=0.5)
 
 
-class ResizedEpochs(Strict):
-    """A run of epochs on images made smaller than the prepared ones; cheap epochs come first."""
-
-    epochs: int = Field(ge=1, le=1000)
-    image_size_px: int = Field(ge=32, le=2048)
-
-
 class TrainingSettings(Strict):
     """One architecture's recipe.
 
-    `warmup_resized` are the first of the `epochs`, on smaller images; the rest are trained at the prepared size. One
-    learning-rate curve runs over all. `averaging_decay` keeps a running average of the weights, by which a model is
-    judged and which is what is kept.
+    `earlier_stages` are trainings before this one whose weights it starts from: each is this recipe with the keys that
+    differ, and may be at a smaller `image_size_px`. `averaging_decay` keeps a running average of the weights, by which
+    a model is judged and which is what is kept.
     """
 
     weights: str = "none"
@@ -130,21 +123,29 @@ class TrainingSettings(Strict):
     averaging_decay: float | None = Field(None, gt=0, lt=1)
     gradient_clip_norm: float | None = Field(None, gt=0)
     cached_views: int = Field(0, ge=0, le=64, description="changed copies of images whose features are cached")
-    warmup_resized: tuple[ResizedEpochs, ...] = ()
+    earlier_stages: tuple[dict[str, Any], ...] = ()
     augmentation: AugmentationSettings | None = AugmentationSettings()
 
     @model_validator(mode="after")
-    def _resized_epochs_fit(self) -> Self:
-        if self.warmup_resized and self.trainable_from is not None:
-            raise ValueError("warmup_resized needs the whole network: features below trainable_from have one size")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_resized takes {self.warmup_epochs} of {self.epochs} epochs; none is left")
+    def _stages_are_valid(self) -> Self:
+        for number, changes in enumerate(self.earlier_stages, start=1):
+            fixed = sorted({"weights", "freeze_batchnorm", "head_units", "earlier_stages"} & set(changes))
+            if fixed:
+                raise ValueError(f"earlier_stages: stage {number}: {fixed[0]} has to be the same in all stages")
+            if changes.get("trainable_from", self.trainable_from) and "image_size_px" in changes:
+                raise ValueError(f"earlier_stages: stage {number}: trainable_from keeps features of one image_size_px")
+        self.stages  # noqa: B018  (builds every stage, so that a wrong key is refused here)
         return self
 
     @property
-    def warmup_epochs(self) -> int:
-        """How many epochs are trained on smaller images."""
-        return sum(phase.epochs for phase in self.warmup_resized)
+    def stages(self) -> list[tuple[Self, int | None]]:
+        """Each stage's recipe and image size (None for the prepared one), this one last."""
+        own = self.model_dump() | {"earlier_stages": ()}
+        found: list[tuple[Self, int | None]] = []
+        for changes in self.earlier_stages:
+            recipe = {key: value for key, value in changes.items() if key != "image_size_px"}
+            found.append((type(self).model_validate(own | recipe), changes.get("image_size_px")))
+        return [*found, (self.model_copy(update={"earlier_stages": ()}), None)]
 
 
 class SearchDimension(Strict):
@@ -249,6 +250,15 @@ class PlannedTraining(Strict):
     @property
     def is_ablation(self) -> bool:
         return self.ablation_of is not None
+
+    @property
+    def stages(self) -> list[PlannedTraining]:
+        """The plan of each stage, the last one's being this plan's own."""
+        found = []
+        for recipe, size in self.training.stages:
+            preprocessing = self.preprocessing.model_copy(update={"image_size_px": size} if size else {})
+            found.append(self.model_copy(update={"training": recipe, "preprocessing": preprocessing}))
+        return found
 
     @property
     def inputs(self) -> Literal["image", "image + sex"]:

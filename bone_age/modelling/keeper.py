@@ -15,7 +15,7 @@ import keras
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.checkpoint import Checkpoint, History
 from bone_age.progress import bar
-from bone_age.settings import PlannedTraining, TrainingSettings
+from bone_age.settings import TrainingSettings
 
 EpochListener = Callable[[int, dict[str, float]], None]
 CHECKPOINT_SECONDS = 300  # writing the state takes about a second
@@ -31,8 +31,8 @@ def learning_rate_at(step: int, recipe: TrainingSettings, total_steps: int) -> f
 
 
 def stopped_early(history: History, recipe: TrainingSettings) -> bool:
-    in_warmup = len(history.epochs) <= recipe.warmup_epochs
-    return not in_warmup and history.epochs_since_best >= recipe.early_stopping_epochs
+    """Whether the best epoch lies so many epochs back that more are not worth it."""
+    return bool(history.epochs) and history.epochs_since_best >= recipe.early_stopping_epochs
 
 
 def averaged_weights(model: keras.Model) -> list[Any]:
@@ -48,10 +48,17 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     """Before each step the learning rate; every few minutes and after each epoch the checkpoint; figures and a bar."""
 
     def __init__(
-        self, plan: PlannedTraining, checkpoint: Checkpoint, history: History, on_epoch: EpochListener, steps: int
+        self,
+        title: str,
+        recipe: TrainingSettings,
+        checkpoint: Checkpoint,
+        history: History,
+        on_epoch: EpochListener,
+        steps: int,
     ) -> None:
         super().__init__()
-        self.plan, self.checkpoint, self.history, self.on_epoch = plan, checkpoint, history, on_epoch
+        self.title, self.recipe = title, recipe
+        self.checkpoint, self.history, self.on_epoch = checkpoint, history, on_epoch
         self.steps_per_epoch = steps
         self.progress = bar(transient=True)
 
@@ -65,7 +72,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         history = self.history
         self.started = self.saved = time.perf_counter()
         self.seconds_before, self.steps_before, self.means_before = history.seconds, history.steps, history.means
-        title = f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}"
+        title = f"{self.title} epoch {epoch + 1}/{self.recipe.epochs}"
         self.task = self.progress.add_task(title, total=self.steps_per_epoch, completed=history.steps, note="")
 
     @property
@@ -81,9 +88,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         }
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        total = self.plan.training.epochs * self.steps_per_epoch
+        total = self.recipe.epochs * self.steps_per_epoch
         step = len(self.history.epochs) * self.steps_per_epoch + self.steps_before + batch
-        self.model.optimizer.learning_rate = learning_rate_at(step, self.plan.training, total)
+        self.model.optimizer.learning_rate = learning_rate_at(step, self.recipe, total)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.progress.advance(self.task)
@@ -105,7 +112,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._assign(self.running)
 
     def _assign(self, weights: list[Any]) -> None:
-        if self.plan.training.averaging_decay is not None:
+        if self.recipe.averaging_decay is not None:
             self.model.set_weights(weights)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -117,16 +124,14 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             "validation_loss": float(logs["val_loss"]),
             "validation_mae": float(logs["val_mae"]),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "images_per_second": self.steps_per_epoch * self.plan.training.batch_size / self.trained_seconds,
+            "images_per_second": self.steps_per_epoch * self.recipe.batch_size / self.trained_seconds,
             "seconds": self.seconds,
         }
         if not all(map(math.isfinite, figures.values())):
-            raise BoneAgeError(f"{self.plan.name}: epoch {epoch + 1} gave {figures}; lower training.learning_rate")
+            raise BoneAgeError(f"{self.title}: epoch {epoch + 1} gave {figures}; lower training.learning_rate")
         history = self.history
         history.epochs.append(figures)
         history.steps, history.seconds, history.means = 0, 0.0, {}
-        if epoch == self.plan.training.warmup_epochs:
-            history.best_validation_mae = math.inf  # figures on smaller images do not count
         if figures["validation_mae"] < history.best_validation_mae:
             history.best_validation_mae, history.best_epoch = figures["validation_mae"], epoch
         self.checkpoint.save_epoch(self.model, history, self.judged)
@@ -134,11 +139,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.progress.remove_task(self.task)
         best = ", the best so far" if history.best_epoch == epoch else ""
         self.progress.console.print(
-            f"{self.plan.name} epoch {epoch + 1}/{self.plan.training.epochs}: "
+            f"{self.title} epoch {epoch + 1}/{self.recipe.epochs}: "
             f"validation MAE {figures['validation_mae']:.1f} months{best} "
             f"({figures['images_per_second']:.0f} images/s)",
             highlight=False,
             soft_wrap=True,
         )
-        if stopped_early(history, self.plan.training):
+        if stopped_early(history, self.recipe):
             self.model.stop_training = True

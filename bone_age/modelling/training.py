@@ -1,6 +1,6 @@
 """Training one planned architecture: repeatable, resumable after a kill, best epoch kept.
 
-The loop is Keras' own `fit`, one call a phase of equal image size; what a run must not lose and what a reader of MLflow
+The loop is Keras' own `fit`, a call for each stage of the recipe; what a run must not lose and what a reader of MLflow
 wants to see is added by `keeper.py`.
 """
 
@@ -62,15 +62,18 @@ def train(
     make_repeatable(plan.seed)
     checkpoint = Checkpoint(home.checkpoints / training_key(plan, images))
     _forget_finished(home.checkpoints, keep=checkpoint.folder)
-    history = checkpoint.history()
-    history.mlflow_run_ids.append(run_id)
-    checkpoint.save_history(history)
-    for epoch, figures in enumerate(history.epochs):
+    stages = _stages(plan, checkpoint)
+    stages[-1].history.mlflow_run_ids.append(run_id)
+    checkpoint.save_history(stages[-1].history)
+    for epoch, figures in enumerate(_epochs_of(stages)):
         on_epoch(epoch, figures)
     if plan.training.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        return _build_fit_write(plan, images, home, folder, checkpoint, history, on_epoch)
+        if not stages[-1].history.finished:
+            _fit_all(stages, images, home, on_epoch)
+        keras.mixed_precision.set_global_policy("float32")
+        return _write(plan, images, stages, folder)
     finally:  # the network went with its function, so that there is something to give back
         keras.mixed_precision.set_global_policy("float32")
         keras.backend.clear_session()
@@ -78,47 +81,56 @@ def train(
         give_back_freed_memory()
 
 
-def _build_fit_write(
-    plan: PlannedTraining,
-    images: PreparedImages,
-    home: Home,
-    folder: Path,
-    checkpoint: Checkpoint,
-    history: History,
-    on_epoch: EpochListener,
-) -> TrainedModel:
-    for phase in phases(plan):
-        if history.finished or len(history.epochs) >= phase.last_epoch:
+@dataclass(frozen=True)
+class Stage:
+    """One of the trainings that hand on their weights; `title` is for people who watch."""
+
+    title: str
+    plan: PlannedTraining
+    checkpoint: Checkpoint
+    history: History
+
+
+def _stages(plan: PlannedTraining, checkpoint: Checkpoint) -> list[Stage]:
+    """The last stage's state lies in the training's own folder, that of earlier ones below it."""
+    plans, found = plan.stages, []
+    for number, part in enumerate(plans, start=1):
+        is_last = number == len(plans)
+        place = checkpoint if is_last else Checkpoint(checkpoint.folder / f"stage-{number}")
+        title = plan.name if len(plans) == 1 else f"{plan.name} stage {number}/{len(plans)}"
+        found.append(Stage(title, part, place, place.history()))
+    return found
+
+
+def _epochs_of(stages: list[Stage]) -> list[dict[str, float]]:
+    return [figures for stage in stages for figures in stage.history.epochs]
+
+
+def _fit_all(stages: list[Stage], images: PreparedImages, home: Home, on_epoch: EpochListener) -> None:
+    """Train every stage that is not finished, each from the best weights of the one before."""
+    for number, stage in enumerate(stages):
+        if stage.history.finished:
             continue
         with across_devices():
-            network = build_network(phase.plan)
-            compile_model(network.trained, plan.training)
-        _fit(phase, network, images, home, checkpoint, history, on_epoch)
+            network = build_network(stage.plan)
+            if number:
+                network.full.set_weights(_best(stages[number - 1]).full.get_weights())
+            compile_model(network.trained, stage.plan.training)
+        _fit(stage, network, images, home, _counted_on(on_epoch, len(_epochs_of(stages[:number]))))
+        stage.history.finished = True
+        stage.checkpoint.save_history(stage.history)
         empty_variables(network.trained)
-    history.finished = True
-    checkpoint.save_history(history)
-    keras.mixed_precision.set_global_policy("float32")
-    return _write(plan, images, checkpoint, history, folder)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """Epochs `first_epoch` up to `last_epoch` (excluded) of a training, at the image size of `plan`."""
-
-    plan: PlannedTraining
-    first_epoch: int
-    last_epoch: int
+def _counted_on(on_epoch: EpochListener, epochs_before: int) -> EpochListener:
+    return lambda epoch, figures: on_epoch(epochs_before + epoch, figures)
 
 
-def phases(plan: PlannedTraining) -> list[Phase]:
-    """The epochs on smaller images, in their order, then those at the prepared size."""
-    found, first = [], 0
-    for resized in plan.training.warmup_resized:
-        preprocessing = plan.preprocessing.model_copy(update={"image_size_px": resized.image_size_px})
-        smaller = plan.model_copy(update={"preprocessing": preprocessing})
-        found.append(Phase(smaller, first, first + resized.epochs))
-        first += resized.epochs
-    return [*found, Phase(plan, first, plan.training.epochs)]
+def _best(stage: Stage) -> Network:
+    """The network of a stage with its best weights."""
+    network = build_network(stage.plan)
+    stage.checkpoint.restore_best(network.trained)
+    return network
 
 
 def training_key(plan: PlannedTraining, images: PreparedImages) -> str:
@@ -150,34 +162,28 @@ def compile_model(model: keras.Model, recipe: TrainingSettings) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def _fit(
-    phase: Phase,
-    network: Network,
-    images: PreparedImages,
-    home: Home,
-    checkpoint: Checkpoint,
-    history: History,
-    on_epoch: EpochListener,
-) -> None:
-    plan = phase.plan
-    recipe = plan.training
+def _fit(stage: Stage, network: Network, images: PreparedImages, home: Home, on_epoch: EpochListener) -> None:
+    plan, history = stage.plan, stage.history
     sources: list[Any] = [images.images]
-    augmentation = recipe.augmentation
+    augmentation = plan.training.augmentation
     if network.frozen is not None:
         sources, augmentation = frozen_features(network.frozen, images, home.feature_cache, plan), None
-    checkpoint.restore(network.trained, history)
-    while len(history.epochs) < phase.last_epoch and not stopped_early(history, recipe):
+    stage.checkpoint.restore(network.trained, history)
+    while len(history.epochs) < plan.training.epochs and not stopped_early(history, plan.training):
         epoch, step = len(history.epochs), history.steps
         train_batches = _batches(plan, images, "train", sources, plan.seed, augmentation, (epoch, step))
+        keeper = Keeper(stage.title, plan.training, stage.checkpoint, history, on_epoch, train_batches.steps_per_epoch)
         network.trained.fit(
             train_batches,
             steps_per_epoch=train_batches.steps_per_epoch - step,
             shuffle=False,  # the batches are shuffled already
             validation_data=_batches(plan, images, "validation", sources),
             initial_epoch=epoch,
-            epochs=epoch + 1 if step else phase.last_epoch,  # the rest of a resumed epoch is shorter than the others
+            epochs=epoch + 1
+            if step
+            else plan.training.epochs,  # the rest of a resumed epoch is shorter than the others
             verbose=0,
-            callbacks=[Keeper(plan, checkpoint, history, on_epoch, train_batches.steps_per_epoch)],
+            callbacks=[keeper],
         )
 
 
@@ -205,26 +211,24 @@ def _batches(
     )
 
 
-def _write(
-    plan: PlannedTraining, images: PreparedImages, checkpoint: Checkpoint, history: History, folder: Path
-) -> TrainedModel:
-    cut = build_network(plan)
-    checkpoint.restore_best(cut.trained)
-    network = _uncut(plan, cut)
+def _write(plan: PlannedTraining, images: PreparedImages, stages: list[Stage], folder: Path) -> TrainedModel:
+    last = stages[-1]
+    cut = _best(last)
+    network = _uncut(last.plan, cut)
     network.full.save(folder / "model.keras", include_optimizer=False)
     export_onnx(network, folder / "model.onnx")
     (folder / "preprocessing.json").write_text(plan.preprocessing.model_dump_json(indent=2))
     record = TrainingRecord(
         plan=plan,
-        epochs=history.epochs,
-        best_epoch=history.best_epoch,
+        epochs=_epochs_of(stages),
+        best_epoch=len(_epochs_of(stages[:-1])) + last.history.best_epoch,
         parameters_total=network.full.count_params(),
         parameters_trained=sum(math.prod(v.shape) for v in cut.trained.trainable_variables),
         images_digest=images.digest,
         dataset_fingerprint=images.dataset_fingerprint,
         backend=f"{keras.backend.backend()} (keras {keras.__version__})",
         devices=accelerators() or ["cpu"],
-        mlflow_run_ids=history.mlflow_run_ids,
+        mlflow_run_ids=last.history.mlflow_run_ids,
         onnx_difference_months=_onnx_difference(network.full, images, plan, folder / "model.onnx"),
     )
     (folder / "training.json").write_text(record.model_dump_json(indent=2))

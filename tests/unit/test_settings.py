@@ -111,15 +111,26 @@ def test_an_ablation_of_nothing_is_refused(ablations: dict[str, Any], named: str
 
 
 @pytest.mark.parametrize(
-    ("training", "named"),
+    ("stage", "named"),
     [
-        ({"warmup_resized": [{"epochs": 3, "image_size_px": 64}], "epochs": 3}, "none is left"),
-        ({"warmup_resized": [{"epochs": 1, "image_size_px": 64}], "trainable_from": "block5_sepconv1"}, "one size"),
+        ({"epoch": 3}, "epoch"),
+        ({"weights": "imagenet"}, "weights has to be the same"),
+        ({"trainable_from": "block5_sepconv1", "image_size_px": 64}, "one image_size_px"),
     ],
 )
-def test_epochs_on_smaller_images_have_to_fit(training: dict[str, Any], named: str) -> None:
+def test_a_stage_that_cannot_be_is_refused(stage: dict[str, Any], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
-        TrainingConfig(name="x", training=training)
+        TrainingConfig(name="x", training={"earlier_stages": [stage]})
+
+
+def test_a_stage_is_the_recipe_with_what_it_changes() -> None:
+    stages = [{"epochs": 2, "image_size_px": 96}, {"learning_rate": 0.5}]
+    plan = TrainingConfig(name="x", training={"epochs": 7, "dropout": 0.4, "earlier_stages": stages}).plans[0]
+    assert [stage.training.epochs for stage in plan.stages] == [2, 7, 7]
+    assert [stage.training.learning_rate for stage in plan.stages] == [1e-3, 0.5, 1e-3]
+    assert [stage.preprocessing.image_size_px for stage in plan.stages] == [96, 299, 299]
+    assert {stage.training.dropout for stage in plan.stages} == {0.4}
+    assert all(not stage.training.earlier_stages for stage in plan.stages)
 
 
 def test_what_travels_does_not_name_a_place_on_this_machine(tmp_path: Path) -> None:

@@ -101,13 +101,13 @@ def test_a_configuration_without_a_search_and_absent_weights_are_refused() -> No
 
 
 def test_values_that_only_this_architecture_cannot_take_are_refused() -> None:
-    phases = [{"epochs": 5, "image_size_px": 64}]
+    stages = [{"epochs": 5, "image_size_px": 64}]
     config = configured(
-        {"epochs": {"low": 3, "high": 9}},
-        architectures={"xception_multi": {"warmup_resized": phases}, "xception_single": {}},
+        {"trainable_from": {"choices": ["block13_sepconv1", "block5_sepconv1"]}},
+        architectures={"xception_multi": {"earlier_stages": stages}, "xception_single": {}},
     )
     require_values(config, "xception_single")
-    with pytest.raises(InputError, match="warmup_resized takes 5 of 3 epochs"):
+    with pytest.raises(InputError, match="one image_size_px"):
         require_values(config, "xception_multi")
 
 
