@@ -56,7 +56,7 @@ def run_training(config: TrainingConfig, policy: Policy, home: Home) -> Training
                 training_pipeline.with_options(run_name=run_name)(config, policy, **parameters)
             except KeyboardInterrupt:
                 _close(run_name, "KILLED")
-                raise BoneAgeError("interrupted; the same command goes on from where it was, at most five minutes before") from None
+                raise BoneAgeError("interrupted; the same command goes on from at most five minutes before") from None
             except Exception:
                 _close(run_name, "FAILED")
                 raise

@@ -1,9 +1,12 @@
 """Batch normalisation with frozen statistics, folded into the convolution before it.
 
-With its statistics fixed, batch normalisation is one factor and one offset a channel, which the convolution before it
-can carry. The function is the same; what is trained then is the product. Keras computes a frozen normalisation as four
-passes over the activations, forwards and backwards: without them a full training step of Xception at 299 px takes 0.7
-of the time in float32, and 0.45 in bfloat16 (benchmarks/training_precision.py).
+With its statistics fixed, batch normalisation is one factor and one offset a channel, which the convolution's kernel
+can carry. Keras computes it as passes over the activations instead, forwards and backwards, which cost as much as the
+convolutions themselves (benchmarks/training_precision.py has the ratio).
+
+What is trained stays what it was: kernel, gamma and beta, multiplied anew in every step, which costs a pass over the
+weights. Training the product itself would be simpler, but learns more slowly at the same learning rate, since no one
+value moves a whole channel any more (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -12,38 +15,102 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+import numpy.typing as npt
+from keras import layers, ops
 
 from bone_age.errors import ModelError
 
+Floats = npt.NDArray[np.float32]
+
+
+class _Normalised:
+    """What both kinds of convolution share; the base class's `bias` is the normalisation's beta."""
+
+    kernel_names: tuple[str, ...]
+
+    def __init__(self, epsilon: float = 1e-3, **config: Any) -> None:
+        super().__init__(**config)
+        self.epsilon = epsilon
+
+    def build(self: Any, input_shape: Any) -> None:
+        super().build(input_shape)  # type: ignore[misc]
+        channels = (self.filters,)
+        self.gamma = self.add_weight(shape=channels, initializer="ones", name="gamma")
+        self.moving_mean = self.add_weight(shape=channels, initializer="zeros", trainable=False, name="moving_mean")
+        self.moving_variance = self.add_weight(
+            shape=channels, initializer="ones", trainable=False, name="moving_variance"
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super().get_config()  # type: ignore[misc]
+        return config | {"epsilon": self.epsilon}
+
+    def factor_and_offset(self: Any) -> tuple[Any, Any]:
+        """What each channel is multiplied with, and what is added to it."""
+        factor = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        return factor, self.bias - self.moving_mean * factor
+
+    def folded(self: Any) -> dict[str, Floats]:
+        """Weights of a plain layer that is the same function: kernels, the last one multiplied, and bias."""
+        values = {v.name: ops.convert_to_numpy(v) for v in self.weights}
+        factor = values["gamma"] / np.sqrt(values["moving_variance"] + self.epsilon)
+        kernels = {name: values[name] for name in self.kernel_names}
+        last = self.kernel_names[-1]
+        bias = values["bias"] - values["moving_mean"] * factor
+        folded: dict[str, Floats] = kernels | {last: kernels[last] * factor, "bias": bias}
+        return folded
+
+
+@keras.saving.register_keras_serializable("bone_age")
+class NormalisedConv2D(_Normalised, layers.Conv2D):  # type: ignore[misc]
+    """A convolution and the frozen normalisation after it, as one convolution."""
+
+    kernel_names = ("kernel",)
+
+    def call(self, inputs: Any) -> Any:
+        factor, offset = self.factor_and_offset()
+        return ops.conv(inputs, self.kernel * factor, strides=list(self.strides), padding=self.padding) + offset
+
+
+@keras.saving.register_keras_serializable("bone_age")
+class NormalisedSeparableConv2D(_Normalised, layers.SeparableConv2D):  # type: ignore[misc]
+    """A depthwise separable convolution and the frozen normalisation after it, as one."""
+
+    kernel_names = ("depthwise_kernel", "pointwise_kernel")
+
+    def call(self, inputs: Any) -> Any:
+        factor, offset = self.factor_and_offset()
+        kernels = (self.depthwise_kernel, self.pointwise_kernel * factor)
+        return ops.separable_conv(inputs, *kernels, strides=self.strides, padding=self.padding) + offset
+
 
 def without_batchnorm(backbone: keras.Model) -> keras.Model:
-    """The same function of the same input as a functional model whose convolutions have taken in their normalisation.
+    """The same function of the same input, with every normalisation taken into the convolution before it.
 
     Layers keep their names; `backbone` is left as it is.
 
     Raises:
         ModelError: A normalisation follows something other than a convolution without activation.
     """
-    folded_into = {_convolution_before(layer).name: layer for layer in _normalisations(backbone)}
-    rebuilt: dict[int, Any] = {id(tensor): tensor for tensor in backbone.inputs}
+    normalisations = {_convolution_before(layer).name: layer for layer in backbone.layers if _normalises(layer)}
+    tensors: dict[int, Any] = {id(tensor): tensor for tensor in backbone.inputs}
     for depth in sorted(backbone._nodes_by_depth, reverse=True):
         for node in backbone._nodes_by_depth[depth]:
             if node.is_input:
                 continue
-            inputs = [rebuilt[id(tensor)] for tensor in node.input_tensors]
+            inputs = [tensors[id(tensor)] for tensor in node.input_tensors]
             output = inputs[0]
-            if not isinstance(node.operation, layers.BatchNormalization):
-                normalisation = folded_into.get(node.operation.name)
-                layer = _rebuilt(node.operation, with_bias=normalisation is not None)
+            if not _normalises(node.operation):
+                normalisation = normalisations.get(node.operation.name)
+                layer = _rebuilt(node.operation, normalisation)
                 output = layer(inputs if len(inputs) > 1 else inputs[0])
-                layer.set_weights(_folded(node.operation, normalisation))
-            rebuilt[id(node.outputs[0])] = output
-    return keras.Model(backbone.inputs, rebuilt[id(backbone.output)], name=backbone.name)
+                layer.set_weights(_joined(node.operation, normalisation))
+            tensors[id(node.outputs[0])] = output
+    return keras.Model(backbone.inputs, tensors[id(backbone.output)], name=backbone.name)
 
 
-def _normalisations(backbone: keras.Model) -> list[Any]:
-    return [layer for layer in backbone.layers if isinstance(layer, layers.BatchNormalization)]
+def _normalises(layer: Any) -> bool:
+    return isinstance(layer, layers.BatchNormalization)
 
 
 def _convolution_before(normalisation: Any) -> Any:
@@ -53,19 +120,18 @@ def _convolution_before(normalisation: Any) -> Any:
     return layer
 
 
-def _rebuilt(layer: Any, with_bias: bool) -> Any:
-    config = layer.get_config()
-    return type(layer).from_config(config | {"use_bias": True} if with_bias else config)
+def _rebuilt(layer: Any, normalisation: Any) -> Any:
+    if normalisation is None:
+        return type(layer).from_config(layer.get_config())
+    kind = NormalisedSeparableConv2D if isinstance(layer, layers.SeparableConv2D) else NormalisedConv2D
+    return kind(epsilon=normalisation.epsilon, **layer.get_config() | {"use_bias": True})
 
 
-def _folded(layer: Any, normalisation: Any) -> list[Any]:
-    """Weights of a rebuilt layer; the last axis of a kernel (the pointwise one, if there are two) is the output's."""
-    weights: list[Any] = layer.get_weights()
+def _joined(layer: Any, normalisation: Any) -> list[Floats]:
+    """Weights of a rebuilt layer; a bias of the convolution's own is a shift of the mean that is taken off."""
+    weights: list[Floats] = layer.get_weights()
     if normalisation is None:
         return weights
-    by_name = {v.name: keras.ops.convert_to_numpy(v) for v in normalisation.weights}
-    mean, variance = by_name["moving_mean"], by_name["moving_variance"]
-    factor = by_name.get("gamma", 1.0) / np.sqrt(variance + normalisation.epsilon)
-    bias = weights.pop() if layer.use_bias else 0.0
-    *depthwise, kernel = weights
-    return [*depthwise, kernel * factor, (bias - mean) * factor + by_name.get("beta", 0.0)]
+    gamma, beta, mean, variance = normalisation.get_weights()
+    own_bias = weights.pop() if layer.use_bias else 0.0
+    return [*weights, beta, gamma, mean - own_bias, variance]

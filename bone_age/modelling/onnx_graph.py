@@ -22,6 +22,7 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 from bone_age.errors import ModelError
+from bone_age.modelling.folding import NormalisedConv2D, NormalisedSeparableConv2D
 
 OPSET, IR_VERSION = 18, 10
 TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
@@ -91,6 +92,8 @@ class OnnxGraph:
 
 
 def _weights(layer: Any) -> dict[str, Any]:
+    if isinstance(layer, NormalisedConv2D | NormalisedSeparableConv2D):
+        return layer.folded()
     return {variable.name: keras.ops.convert_to_numpy(variable) for variable in layer.weights}
 
 

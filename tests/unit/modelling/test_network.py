@@ -30,14 +30,15 @@ def inputs(architecture: str, batch: tuple[np.ndarray, np.ndarray]) -> Any:
     return list(batch) if architecture.endswith("multi") else batch[0]
 
 
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_onnx_and_keras_give_the_same_months_for_uint8_radiographs(
-    architecture: str, batch: tuple[np.ndarray, np.ndarray], tmp_path: Path
+    architecture: str, folded: bool, batch: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     from bone_age.modelling.export import export_onnx
     from bone_age.modelling.network import build_network
 
-    network = build_network(plan_for(architecture))
+    network = build_network(plan_for(architecture, freeze_batchnorm=folded))
     months = network.full.predict(inputs(architecture, batch), verbose=0)
     assert months.shape == (4, 1)
     export_onnx(network, tmp_path / "model.onnx")
