@@ -2,6 +2,7 @@
 
 from bone_age.imaging.decode import decode_image, read_image
 from bone_age.imaging.grey import GreyImage, ImageError
+from bone_age.imaging.hand_box import HandBox
 from bone_age.imaging.preprocessing import (
     ClaheSettings,
     Preprocessed,
@@ -14,6 +15,7 @@ from bone_age.imaging.preprocessing import (
 __all__ = [
     "ClaheSettings",
     "GreyImage",
+    "HandBox",
     "ImageError",
     "Preprocessed",
     "PreprocessingSettings",

@@ -20,12 +20,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from bone_age.imaging.grey import GreyImage, ImageError
+from bone_age.imaging.hand_box import THUMBNAIL_PX, HandBox, find_hand_box
 
 PREPROCESSING_VERSION = 1  # raise it with every change of the code that changes a result
 MIN_SIDE_PX = 16
 LANDSCAPE_RATIO = 1.15
 
-_THUMBNAIL_PX = 128
 _LYING = -0.2  # of -1 (all steep gradients vertical) to 1; upright hands have 0.7, 1 % of them below 0.4
 _PERCENTILES = (0.5, 99.5)  # of 16-bit images; outside are markers, dead pixels and the unexposed border
 
@@ -48,6 +48,7 @@ class PreprocessingSettings(BaseModel):
     fit: Literal["stretch", "letterbox"] = "letterbox"
     orient: bool = True
     undo_inversion: bool = True
+    crop_to_hand: bool = False
     clahe: ClaheSettings | None = ClaheSettings()
 
     @property
@@ -65,11 +66,13 @@ class Preprocessed:
         image: uint8 `[S, S]`.
         was_inverted: The bones were dark; undone.
         quarter_turns: Turns by 90 degrees counter-clockwise that were made: 0, 1 or 3.
+        crop: What was cropped to, in shares of the turned picture; None where the whole of it was kept.
     """
 
     image: npt.NDArray[np.uint8]
     was_inverted: bool
     quarter_turns: int
+    crop: HandBox | None = None
 
 
 def preprocess(image: GreyImage, settings: PreprocessingSettings) -> npt.NDArray[np.uint8]:
@@ -92,8 +95,11 @@ def preprocess_with_findings(image: GreyImage, settings: PreprocessingSettings) 
         ImageError: Not a two-dimensional uint8 or uint16 image, or a side below `MIN_SIDE_PX`.
     """
     _require_grey(image)
-    inverted = (settings.undo_inversion or settings.orient) and is_inverted(image)
+    inverted = (settings.undo_inversion or settings.orient or settings.crop_to_hand) and is_inverted(image)
     turns = _quarter_turns(image, inverted) if settings.orient else 0
+    crop = _hand_box(image, inverted, turns) if settings.crop_to_hand else None
+    if crop is not None:
+        image = _cropped(image, crop, turns)
     small = _to_8_bits(_reduce(image, settings))
     undo = inverted and settings.undo_inversion
     upright = np.rot90(255 - small if undo else small, turns)
@@ -102,7 +108,7 @@ def preprocess_with_findings(image: GreyImage, settings: PreprocessingSettings) 
         tiles = (settings.clahe.tiles, settings.clahe.tiles)
         clahe = cv2.createCLAHE(settings.clahe.clip_limit, tiles)  # not thread-safe, so made anew
         square = np.asarray(clahe.apply(square), np.uint8)
-    return Preprocessed(square, undo, turns)
+    return Preprocessed(square, undo, turns, crop)
 
 
 def is_inverted(image: GreyImage) -> bool:
@@ -119,10 +125,10 @@ def is_inverted(image: GreyImage) -> bool:
         ImageError: As `preprocess_with_findings`.
     """
     _require_grey(image)
-    thumbnail = _thumbnail(image, _THUMBNAIL_PX)
+    thumbnail = _thumbnail(image, THUMBNAIL_PX)
     gradient = np.hypot(*_gradients(thumbnail))
-    side = _THUMBNAIL_PX // 3
-    starts = [round(_THUMBNAIL_PX * sixths / 6) for sixths in (1, 2, 3)]
+    side = THUMBNAIL_PX // 3
+    starts = [round(THUMBNAIL_PX * sixths / 6) for sixths in (1, 2, 3)]
     windows = [np.s_[top : top + side, left : left + side] for top in starts for left in starts]
     return sum(_structure_contrast(thumbnail[at], gradient[at]) for at in windows) < 0
 
@@ -148,16 +154,31 @@ def _quarter_turns(image: GreyImage, inverted: bool) -> int:
     height_px, width_px = image.shape
     if width_px <= LANDSCAPE_RATIO * height_px:
         return 0
-    height = max(_THUMBNAIL_PX * height_px // width_px, 4)
+    height = max(THUMBNAIL_PX * height_px // width_px, 4)
     thumbnail = _thumbnail(image, height)
     if not _lies(thumbnail):
         return 0
     brightest = np.percentile(-thumbnail if inverted else thumbnail, 90, axis=0)
     left, right = (
-        brightest[_THUMBNAIL_PX // 6 : _THUMBNAIL_PX // 2],
-        brightest[_THUMBNAIL_PX // 2 : -_THUMBNAIL_PX // 6],
+        brightest[THUMBNAIL_PX // 6 : THUMBNAIL_PX // 2],
+        brightest[THUMBNAIL_PX // 2 : -THUMBNAIL_PX // 6],
     )
     return 1 if left.mean() > right.mean() else 3
+
+
+def _hand_box(image: GreyImage, inverted: bool, turns: int) -> HandBox | None:
+    thumbnail = _thumbnail(image, THUMBNAIL_PX)
+    return find_hand_box(np.rot90(-thumbnail if inverted else thumbnail, turns))
+
+
+def _cropped(image: GreyImage, crop: HandBox, turns: int) -> GreyImage:
+    """What lies within `crop` of the picture turned by `turns`, turned back: the reduction comes before the turn."""
+    turned = np.rot90(image, turns)
+    height_px, width_px = turned.shape
+    rows = slice(round(crop.top * height_px), round(crop.bottom * height_px))
+    columns = slice(round(crop.left * width_px), round(crop.right * width_px))
+    cropped: GreyImage = np.ascontiguousarray(np.rot90(turned[rows, columns], -turns))  # type: ignore[assignment]
+    return cropped
 
 
 def _lies(thumbnail: npt.NDArray[np.float32]) -> bool:
@@ -185,10 +206,10 @@ def _require_grey(image: GreyImage) -> None:
 
 
 def _thumbnail(image: GreyImage, height: int) -> npt.NDArray[np.float32]:
-    """float32 `[height, _THUMBNAIL_PX]`, from every n-th pixel: averaging them all would take as long as the rest."""
-    step = max(min(image.shape) // (2 * _THUMBNAIL_PX), 1)
+    """float32 `[height, THUMBNAIL_PX]`, from every n-th pixel: averaging them all would take as long as the rest."""
+    step = max(min(image.shape) // (2 * THUMBNAIL_PX), 1)
     sampled: GreyImage = np.ascontiguousarray(image[::step, ::step])  # type: ignore[assignment]
-    return _scaled(sampled, _THUMBNAIL_PX, height).astype(np.float32)
+    return _scaled(sampled, THUMBNAIL_PX, height).astype(np.float32)
 
 
 def _reduce(image: GreyImage, settings: PreprocessingSettings) -> GreyImage:

@@ -41,6 +41,7 @@ any_settings = st.builds(
     fit=st.sampled_from(["stretch", "letterbox"]),
     orient=st.booleans(),
     undo_inversion=st.booleans(),
+    crop_to_hand=st.booleans(),
     clahe=st.none() | st.builds(ClaheSettings, clip_limit=st.floats(0.1, 40), tiles=st.integers(1, 32)),
 )
 
@@ -209,6 +210,7 @@ def test_digest_changes_with_every_setting_and_with_the_code(monkeypatch: pytest
         {"fit": "stretch"},
         {"orient": False},
         {"undo_inversion": False},
+        {"crop_to_hand": True},
         {"clahe": None},
         {"clahe": {"clip_limit": 3.0}},
         {"clahe": {"tiles": 4}},
