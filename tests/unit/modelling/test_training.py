@@ -94,6 +94,23 @@ def test_a_training_stopped_within_an_epoch_goes_on_from_there(
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_stage_starts_from_the_best_weights_of_the_one_before(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path
+) -> None:
+    """The upper blocks first; a last stage that hardly learns then has their figures, and is a whole model."""
+    from bone_age.modelling.training import train
+
+    first = ({"trainable_from": "block13_sepconv1", "learning_rate": 1e-3},)
+    plan = shallow(tiny_plan, trainable_from=None, freeze_batchnorm=True, learning_rate=1e-12, earlier_stages=first)
+    seen: list[int] = []
+    model = train(plan, tiny_images, home, tmp_path, lambda epoch, _: seen.append(epoch), "run")
+    assert seen == [0, 1]
+    upper, whole = (row["validation_mae"] for row in model.record.epochs)
+    assert whole == pytest.approx(upper, abs=0.05)
+    assert model.record.best_epoch == 1
+    assert model.record.parameters_trained > 0.9 * model.record.parameters_total
+
+
 def test_the_average_of_the_weights_follows_them_with_the_decay() -> None:
     """Against the recursion written out by hand, for the trained weights; what is not trained is passed as it is."""
     import keras
