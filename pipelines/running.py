@@ -45,22 +45,28 @@ def run_training(config: TrainingConfig, policy: Policy, home: Home) -> Training
         BoneAgeError: Another training runs in this home, the run failed, or was interrupted.
     """
     home.prepare()
-    with alone(home.root / "training.lock", "training"):
-        connect()
-        source_utils.set_custom_source_root(str(PROJECT))
-        _close_killed_runs()
-        run_name = f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        parameters = {"dataset_key": dataset_key(config.data), "world_key": world_key()}
-        with ended_by_signals():
-            try:
-                training_pipeline.with_options(run_name=run_name)(config, policy, **parameters)
-            except KeyboardInterrupt:
-                _close(run_name, "KILLED")
-                raise BoneAgeError("interrupted; the same command goes on from at most five minutes before") from None
-            except Exception:
-                _close(run_name, "FAILED")
-                raise
-        return _outcome(run_name, home)
+    with alone(home.root / "training.lock", "training"), ended_by_signals():
+        try:
+            return _run(config, policy, home)
+        except KeyboardInterrupt:
+            raise BoneAgeError("interrupted; the same command goes on from at most five minutes before") from None
+
+
+def _run(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:
+    connect()
+    source_utils.set_custom_source_root(str(PROJECT))
+    _close_killed_runs()
+    run_name = f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    parameters = {"dataset_key": dataset_key(config.data), "world_key": world_key()}
+    try:
+        training_pipeline.with_options(run_name=run_name)(config, policy, **parameters)
+    except KeyboardInterrupt:
+        _close(run_name, "KILLED")
+        raise
+    except Exception:
+        _close(run_name, "FAILED")
+        raise
+    return _outcome(run_name, home)
 
 
 def _outcome(run_name: str, home: Home) -> TrainingOutcome:

@@ -334,6 +334,9 @@ def test_a_second_training_in_the_same_home_is_refused(world: World, make_config
         done = world.run("train", "--config", config)
         assert done.exit_code == 1
         assert f"process {first.pid}" in done.error_line
+        while not (world.home / "data").exists():  # the pipeline draws hands
+            assert first.poll() is None
+            time.sleep(0.05)
     finally:
         first.terminate()
         _, err = first.communicate(timeout=120)
