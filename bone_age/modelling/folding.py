@@ -46,6 +46,12 @@ class _Normalised:
         config: dict[str, Any] = super().get_config()  # type: ignore[misc]
         return config | {"epsilon": self.epsilon}
 
+    def save_own_variables(self: Any, store: Any) -> None:
+        layers.Layer.save_own_variables(self, store)  # the convolution's own would leave out gamma and the statistics
+
+    def load_own_variables(self: Any, store: Any) -> None:
+        layers.Layer.load_own_variables(self, store)
+
     def factor_and_offset(self: Any) -> tuple[Any, Any]:
         """What each channel is multiplied with, and what is added to it."""
         factor = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
