@@ -103,7 +103,8 @@ class TrainingSettings(Strict):
 
     `earlier_stages` are trainings before this one whose weights it starts from: each is this recipe with the keys that
     differ, and may be at a smaller `image_size_px`. `averaging_decay` keeps a running average of the weights, by which
-    a model is judged and which is what is kept.
+    a model is judged and which is what is kept. What lies below `trainable_from` stays as it is; with `cached_features`
+    it runs once per image and copy, without it in every step, on images that augmentation changes anew each time.
     """
 
     weights: str = "none"
@@ -122,6 +123,7 @@ class TrainingSettings(Strict):
     mixed_precision: bool = False
     averaging_decay: float | None = Field(None, gt=0, lt=1)
     gradient_clip_norm: float | None = Field(None, gt=0)
+    cached_features: bool = True
     cached_views: int = Field(0, ge=0, le=64, description="changed copies of images whose features are cached")
     earlier_stages: tuple[dict[str, Any], ...] = ()
     augmentation: AugmentationSettings | None = AugmentationSettings()
@@ -132,7 +134,8 @@ class TrainingSettings(Strict):
             fixed = sorted({"weights", "freeze_batchnorm", "head_units", "earlier_stages"} & set(changes))
             if fixed:
                 raise ValueError(f"earlier_stages: stage {number}: {fixed[0]} has to be the same in all stages")
-            if changes.get("trainable_from", self.trainable_from) and "image_size_px" in changes:
+            cached = changes.get("cached_features", self.cached_features)
+            if changes.get("trainable_from", self.trainable_from) and cached and "image_size_px" in changes:
                 raise ValueError(f"earlier_stages: stage {number}: trainable_from keeps features of one image_size_px")
         self.stages  # noqa: B018  (builds every stage, so that a wrong key is refused here)
         return self

@@ -31,7 +31,7 @@ class Network:
 
     Attributes:
         full: `image` uint8 [N, S, S] (and `sex` float [N, 1]) to months [N, 1].
-        frozen: `image` to the features below the cut [N, h, w, C]; None when everything is trained.
+        frozen: `image` to the features below the cut [N, h, w, C], to be cached; None when there are none to cache.
         trained: What `fit` updates: features (and sex) to months, or `full` itself.
         inner: `full`'s inputs to its feature map, pooled features, hidden units and months; for the export.
     """
@@ -80,9 +80,11 @@ def build_network(plan: PlannedTraining) -> Network:
         return Network(full, None, full, inner)
     cut = _cut_below(backbone, recipe.trainable_from)
     frozen = keras.Model(image, cut, name="frozen")
-    trained = keras.Model([cut, *inputs[1:]], months, name="trained")
     for layer in frozen.layers:
         layer.trainable = False
+    if not recipe.cached_features:
+        return Network(full, None, full, inner)
+    trained = keras.Model([cut, *inputs[1:]], months, name="trained")
     return Network(full, frozen, trained, inner)
 
 

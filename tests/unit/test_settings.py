@@ -124,7 +124,8 @@ def test_a_stage_that_cannot_be_is_refused(stage: dict[str, Any], named: str) ->
 
 
 def test_a_stage_is_the_recipe_with_what_it_changes() -> None:
-    stages = [{"epochs": 2, "image_size_px": 96}, {"learning_rate": 0.5}]
+    without_cache = {"trainable_from": "block5_sepconv1", "cached_features": False}
+    stages = [{"epochs": 2, "image_size_px": 96} | without_cache, {"learning_rate": 0.5}]
     plan = TrainingConfig(name="x", training={"epochs": 7, "dropout": 0.4, "earlier_stages": stages}).plans[0]
     assert [stage.training.epochs for stage in plan.stages] == [2, 7, 7]
     assert [stage.training.learning_rate for stage in plan.stages] == [1e-3, 0.5, 1e-3]

@@ -166,6 +166,31 @@ def test_a_model_with_a_frozen_part_trains_on_cached_features_and_is_saved_whole
     assert np.load(features[0], mmap_mode="r").dtype == np.float16
 
 
+def test_without_a_cache_the_frozen_part_runs_in_every_step_and_stays_as_it_was(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path
+) -> None:
+    import keras
+
+    from bone_age.modelling.devices import make_repeatable
+    from bone_age.modelling.network import build_network
+    from bone_age.modelling.training import train
+
+    plan = shallow(tiny_plan, cached_features=False)
+    make_repeatable(plan.seed)
+    before = build_network(plan).full
+    after = keras.saving.load_model(
+        train(plan, tiny_images, home, tmp_path, lambda *_: None, "run").folder / "model.keras"
+    )
+    assert not list(home.feature_cache.glob("*"))
+    changed = {
+        layer.name
+        for layer, trained in zip(before.layers, after.layers, strict=True)  # Keras numbers the unnamed ones on
+        if not all(map(np.array_equal, layer.get_weights(), trained.get_weights()))
+    }
+    assert "block13_sepconv1" in changed
+    assert not {name for name in changed if name.startswith("block") and int(name.split("_")[0][5:]) < 13}
+
+
 def test_features_of_changed_copies_are_of_training_images_and_differ(
     tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home
 ) -> None:
