@@ -97,7 +97,9 @@ def test_an_absent_image_cannot_be_scored(tmp_path: Path) -> None:
 
 
 def test_good_rows_pass(tmp_path: Path) -> None:
-    require_labels(dataset_of(tmp_path, *ROWS, "d.png,M,0", "e.png,M,240"))
+    dataset = dataset_of(tmp_path, *ROWS, "d.png,M,0", "e.png,M,240")
+    require_labels(dataset)
+    assert dataset.table["bone_age_months"].tolist()[-2:] == [0, 240]
 
 
 @pytest.mark.parametrize(

@@ -271,16 +271,13 @@ def test_file_without_permission_is_refused_by_name(unprivileged: None) -> None:
             read_image(path)
 
 
-def picture_or_refusal(data: bytes) -> None:
-    decoded, message = np.zeros((1, 1), np.uint8), "none"
+def is_picture_or_refusal(data: bytes) -> bool:
+    """Grey levels [H, W], or an error of one line; anything else that is raised fails the test."""
     try:
         decoded = decode_image(data)
     except ImageError as error:
-        message = str(error)
-    assert re.fullmatch(r".+", message)
-    assert decoded.ndim == 2
-    assert decoded.size > 0
-    assert decoded.dtype in (np.uint8, np.uint16)
+        return re.fullmatch(r".+", str(error)) is not None
+    return decoded.ndim == 2 and decoded.size > 0 and decoded.dtype in (np.uint8, np.uint16)
 
 
 @settings(deadline=None)
@@ -288,7 +285,7 @@ def picture_or_refusal(data: bytes) -> None:
     start=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x08\0\x05\0"]), rest=st.binary(max_size=300)
 )
 def test_arbitrary_bytes_are_a_picture_or_a_refusal(start: bytes, rest: bytes) -> None:
-    picture_or_refusal(start + rest)
+    assert is_picture_or_refusal(start + rest)
 
 
 VALID = {
@@ -312,7 +309,7 @@ def test_mutated_files_are_a_picture_or_a_refusal(
     mutated = bytearray(data)
     for place, value in edits:
         mutated[int(place * (len(mutated) - 1))] = value
-    picture_or_refusal(bytes(mutated[: int(cut * len(mutated))] if cut is not None else mutated))
+    assert is_picture_or_refusal(bytes(mutated[: int(cut * len(mutated))] if cut is not None else mutated))
 
 
 def test_nothing_is_printed_about_damaged_files(tmp_path: Path) -> None:
