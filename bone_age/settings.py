@@ -129,6 +129,12 @@ class TrainingSettings(Strict):
     augmentation: AugmentationSettings | None = AugmentationSettings()
 
     @model_validator(mode="after")
+    def _views_are_of_cached_features(self) -> Self:
+        if self.cached_views and not (self.trainable_from and self.cached_features):
+            raise ValueError("cached_views has no effect without trainable_from and cached_features")
+        return self
+
+    @model_validator(mode="after")
     def _stages_are_valid(self) -> Self:
         for number, changes in enumerate(self.earlier_stages, start=1):
             fixed = sorted({"weights", "freeze_batchnorm", "head_units", "earlier_stages"} & set(changes))

@@ -123,6 +123,12 @@ def test_a_stage_that_cannot_be_is_refused(stage: dict[str, Any], named: str) ->
         TrainingConfig(name="x", training={"earlier_stages": [stage]})
 
 
+@pytest.mark.parametrize("recipe", [{}, {"trainable_from": "block5_sepconv1", "cached_features": False}])
+def test_cached_views_that_would_have_no_effect_are_refused(recipe: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="no effect"):
+        TrainingConfig(name="x", training={"cached_views": 1} | recipe)
+
+
 def test_a_stage_is_the_recipe_with_what_it_changes() -> None:
     without_cache = {"trainable_from": "block5_sepconv1", "cached_features": False}
     stages = [{"epochs": 2, "image_size_px": 96} | without_cache, {"learning_rate": 0.5}]
