@@ -226,10 +226,12 @@ class EvaluationSettings(Strict):
     """How figures and intervals are computed.
 
     `flip_averaging` answers with the mean of a radiograph's and its mirror image's estimate, at twice the time; it is
-    recorded with the model, whose intervals are made for it.
+    recorded with the model, whose intervals are made for it. `linear_correction` draws a line through those estimates
+    on the validation split, which is recorded as well.
     """
 
     flip_averaging: bool = False
+    linear_correction: bool = False
     bootstrap_replicates: int = Field(2000, ge=100, le=100_000)
     coverage: float = Field(0.90, gt=0.5, lt=1)
 

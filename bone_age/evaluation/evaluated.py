@@ -20,6 +20,7 @@ from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet, evaluate_predictions
 from bone_age.evaluation.intervals import IntervalCalibration
+from bone_age.evaluation.linear_correction import LinearCorrection
 from bone_age.settings import EvaluationSettings
 
 MonthsOf = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32], bool], npt.NDArray[np.float32]]
@@ -30,7 +31,8 @@ TIMED_IMAGES = 32
 class EvaluatedModel:
     """A model's figures on both splits, its calibration, and the milliseconds one image takes alone.
 
-    `flip_averaging` says whether all of it is of the mean over a radiograph and its mirror image.
+    `flip_averaging` says whether all of it is of the mean over a radiograph and its mirror image; `correction` was applied
+    to that mean.
     """
 
     calibration: IntervalCalibration
@@ -38,6 +40,7 @@ class EvaluatedModel:
     test: Evaluation
     inference_ms_per_image: float
     flip_averaging: bool
+    correction: LinearCorrection = LinearCorrection()
 
     def flat_metrics(self) -> dict[str, float]:
         """Every figure by its name in MLflow: `test_mae`, `test_mae_lo`, `test_mae__F_060_120`, `validation_…`."""
@@ -47,7 +50,11 @@ class EvaluatedModel:
     def save(self, folder: Path) -> None:
         """Write tables and calibration; plots are drawn from them by whoever shows them."""
         (folder / "calibration.json").write_text(self.calibration.model_dump_json(indent=2))
-        inference = {"ms_per_image": self.inference_ms_per_image, "flip_averaging": self.flip_averaging}
+        inference = {
+            "ms_per_image": self.inference_ms_per_image,
+            "flip_averaging": self.flip_averaging,
+            "correction": self.correction.model_dump(),
+        }
         (folder / "inference.json").write_text(json.dumps(inference))
         self.validation.save_tables(folder / "validation")
         self.test.save_tables(folder / "test")
@@ -61,6 +68,7 @@ class EvaluatedModel:
             Evaluation.load(folder / "test"),
             inference["ms_per_image"],
             inference["flip_averaging"],
+            LinearCorrection(**inference["correction"]),
         )
 
 
@@ -78,16 +86,20 @@ def evaluate_trained(
     """
     flip = settings.flip_averaging
     tables = {split: _predicted(months_of, images, split, flip) for split in ("validation", "test")}
-    calibration = IntervalCalibration.fit(
-        tables["validation"]["bone_age_months"], tables["validation"]["predicted_months"], settings.coverage
-    )
+    held_out = tables["validation"]
+    correction = LinearCorrection()
+    if settings.linear_correction:
+        correction = LinearCorrection.fit(held_out["bone_age_months"], held_out["predicted_months"])
+    for table in tables.values():
+        table["predicted_months"] = correction.of(table["predicted_months"].to_numpy())
+    calibration = IntervalCalibration.fit(held_out["bone_age_months"], held_out["predicted_months"], settings.coverage)
 
     def measured(split: str) -> Evaluation:
         scored_set = ScoredSet(images.dataset_name, images.dataset_fingerprint, split, images.synthetic)
         return evaluate_predictions(tables[split], name, scored_set, calibration, settings, seed)
 
     milliseconds = _milliseconds(months_of, images, flip)
-    return EvaluatedModel(calibration, measured("validation"), measured("test"), milliseconds, flip)
+    return EvaluatedModel(calibration, measured("validation"), measured("test"), milliseconds, flip, correction)
 
 
 def _predicted(months_of: MonthsOf, images: PreparedImages, split: str, flip_averaging: bool) -> pd.DataFrame:

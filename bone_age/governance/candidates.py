@@ -70,6 +70,7 @@ def _facts(model: TrainedModel, figures: EvaluatedModel) -> ModelFacts:
         mlflow_run_id=model.record.mlflow_run_id,
         test_mae=test.metrics.mae.value,
         flip_averaging=figures.flip_averaging,
+        correction=figures.correction,
         git_commit=connect().get_run(model.record.mlflow_run_id).data.tags["git_commit"],
     )
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bone_age.errors import ModelError
 from bone_age.evaluation.intervals import IntervalCalibration
+from bone_age.evaluation.linear_correction import LinearCorrection
 from bone_age.imaging import PreprocessingSettings
 from bone_age.serving.card import model_card
 
@@ -41,6 +42,7 @@ class ModelFacts(BaseModel):
     mlflow_run_id: str
     test_mae: float
     flip_averaging: bool = False
+    correction: LinearCorrection = LinearCorrection()
     git_commit: str = "unknown"
 
 

@@ -78,7 +78,7 @@ class Predictor:
         pixels = _pixels(image)
         prepared = preprocess_with_findings(pixels, self.bundle.preprocessing)
         output = self.network.run(prepared.image[None], sex_input([sex]), self.bundle.facts.flip_averaging)
-        months = float(output.bone_age_months[0])
+        months = float(self.bundle.facts.correction.of(output.bone_age_months)[0])
         lower, upper = self.bundle.calibration.interval(np.array([months]))
         return Prediction(
             image=str(image) if isinstance(image, Path) else label,
@@ -91,7 +91,8 @@ class Predictor:
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         """Months [N] for images that are already preprocessed, uint8 [N, S, S]."""
-        return self.network.predict_months(images, sex_input(sex), self.bundle.facts.flip_averaging)
+        facts = self.bundle.facts
+        return facts.correction.of(self.network.predict_months(images, sex_input(sex), facts.flip_averaging))
 
 
 def _pixels(image: Path | bytes | npt.NDArray[Any]) -> npt.NDArray[Any]:
