@@ -31,8 +31,8 @@ TIMED_IMAGES = 32
 class EvaluatedModel:
     """A model's figures on both splits, its calibration, and the milliseconds one image takes alone.
 
-    `flip_averaging` says whether all of it is of the mean over a radiograph and its mirror image; `correction` was applied
-    to that mean.
+    `flip_averaging` says whether all of it is of the mean over a radiograph and its mirror image; `correction` was
+    applied to that mean.
     """
 
     calibration: IntervalCalibration
@@ -40,7 +40,7 @@ class EvaluatedModel:
     test: Evaluation
     inference_ms_per_image: float
     flip_averaging: bool
-    correction: LinearCorrection = LinearCorrection()
+    correction: LinearCorrection
 
     def flat_metrics(self) -> dict[str, float]:
         """Every figure by its name in MLflow: `test_mae`, `test_mae_lo`, `test_mae__F_060_120`, `validation_…`."""

@@ -13,8 +13,8 @@ import pytest
 from bone_age.data.prepared import PreparedImages
 from bone_age.errors import InputError, ModelError
 from bone_age.evaluation.evaluated import EvaluatedModel
-from bone_age.imaging import ImageError, read_image
-from bone_age.serving.bundle import CHECKSUMS, MODEL_ONNX, load_bundle
+from bone_age.imaging import ImageError, preprocess, read_image
+from bone_age.serving.bundle import CHECKSUMS, MODEL_ONNX, load_bundle, write_checksums
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.references import load_predictor
 from bone_age.settings import Home
@@ -99,6 +99,19 @@ def test_serving_gives_what_evaluation_gave(
     months = predictor.predict_prepared(batch, table["sex"].tolist())
     expected = tiny_evaluated.test.predictions.set_index("image_id").loc[table["image_id"], "predicted_months"]
     np.testing.assert_allclose(months, expected, atol=1e-3)
+
+
+def test_the_recorded_correction_reaches_every_answer(predictor: Predictor, hand: Path, copy: Path) -> None:
+    facts = json.loads((copy / "model.json").read_text())
+    facts["correction"] = {"slope": 1.1, "intercept_months": -10.0}
+    (copy / "model.json").write_text(json.dumps(facts))
+    write_checksums(copy)
+    corrected, image = Predictor.from_folder(copy), read_image(hand)
+    plain = predictor.predict(hand, "F").bone_age_months
+    assert corrected.predict(hand, "F").bone_age_months == pytest.approx(1.1 * plain - 10, abs=1e-3)
+    prepared = preprocess(image, predictor.preprocessing)[None]
+    months = [one.predict_prepared(prepared, ["F"])[0] for one in (predictor, corrected)]
+    assert months[1] == pytest.approx(1.1 * months[0] - 10, abs=1e-3)
 
 
 def test_full_size_originals_are_answered(predictor: Predictor, rsna_dir: Path) -> None:
