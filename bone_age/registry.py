@@ -6,6 +6,8 @@ ZenML nor TensorFlow, so that `predict` starts quickly.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -37,11 +39,12 @@ def register_bundle(folder: Path, run_id: str, tags: dict[str, str], description
     if existing is not None:
         return int(existing.version)
     package = Path(__file__).resolve().parent
-    with reopened(run_id):
+    with reopened(run_id), tempfile.TemporaryDirectory() as scratch:
+        named = shutil.copytree(folder, Path(scratch) / BUNDLE)  # MLflow keeps it under its own name
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(package / "serving" / "pyfunc_model.py"),
-            artifacts={BUNDLE: str(folder)},
+            artifacts={BUNDLE: str(named)},
             code_paths=[str(package)],
             pip_requirements=_serving_requirements(),
         )

@@ -16,7 +16,7 @@ from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.governance.promotion import Candidate
 from bone_age.mlflow_connection import connect
 from bone_age.modelling.trained import TrainedModel
-from bone_age.registry import BUNDLE, find_version, register_bundle
+from bone_age.registry import find_version, register_bundle
 from bone_age.serving.bundle import Bundle, ModelFacts, Origin, write_bundle
 from bone_age.settings import TrainingConfig
 
@@ -46,8 +46,7 @@ def _register(model: TrainedModel, figures: EvaluatedModel, config: TrainingConf
     if existing is not None:
         return int(existing.version)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / BUNDLE  # MLflow stores it under this name
-        folder.mkdir()
+        folder = Path(scratch)
         origin = Origin(
             yaml.safe_dump(config.portable().model_dump(mode="json"), sort_keys=False), figures.test.to_json()
         )

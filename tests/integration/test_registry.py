@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -38,8 +39,10 @@ def test_registering_again_makes_no_second_version(run_id: str, tiny_bundle: Pat
     assert len(connect().search_model_versions("name = 'bone-age'")) == 1
 
 
-def test_the_reference_model_is_imported_once_and_never_as_champion(home: Home, tiny_bundle: Path) -> None:
-    bundle = load_bundle(tiny_bundle)
+def test_the_reference_model_is_imported_once_and_never_as_champion(
+    home: Home, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(Path(shutil.copytree(tiny_bundle, tmp_path / "reference")))
     version, is_new = registry.import_reference(bundle)
     assert is_new
     assert registry.import_reference(bundle) == (version, False)
