@@ -40,7 +40,7 @@ class LinearCorrection(BaseModel):
         return cls(slope=slope, intercept_months=float(true.mean() - slope * predicted.mean()))
 
     def of(self, months: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Corrected months, float32 like the network's answer, of the same shape."""
+        """Corrected months, float32 like the network's answer, of the same shape; the line leads none below birth."""
         if self == LinearCorrection():
             return months
-        return (self.slope * months.astype(np.float64) + self.intercept_months).astype(np.float32)
+        return np.maximum(self.slope * months.astype(np.float64) + self.intercept_months, 0).astype(np.float32)

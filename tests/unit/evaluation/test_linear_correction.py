@@ -44,6 +44,11 @@ def test_without_a_line_answers_stay_the_same_to_the_bit() -> None:
     assert LinearCorrection().of(SHRUNK) is SHRUNK
 
 
+def test_the_line_leads_no_newborn_below_birth() -> None:
+    newborn = np.array([0.5, 3.0, 90.0], np.float32)
+    assert LinearCorrection(slope=1.04, intercept_months=-4.4).of(newborn).tolist() == pytest.approx([0, 0, 89.2])
+
+
 @given(st.floats(0.5, 2), st.floats(-50, 50))
 def test_a_line_of_the_answers_gives_the_same_corrected_answers(slope: float, shift: float) -> None:
     """Whatever scale and offset a network ends with, the corrected months are the same."""
