@@ -239,13 +239,15 @@ class EvaluationSettings(Strict):
 class AblationSettings(Strict):
     """One thing changed against a planned architecture, to say what it is worth; trained, compared, never registered.
 
-    `preprocessing` and `training` hold only the keys that change. `architecture` is trained instead of `base`.
+    `preprocessing` and `training` hold only the keys that change. `architecture` is trained instead of `base`. With
+    nothing but another `seed`, the yardstick for the others: what chance is worth.
     """
 
     base: Architecture = "xception_multi"
     architecture: Architecture | None = None
     preprocessing: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    seed: int | None = Field(None, ge=0, lt=2**31)
 
 
 class PlannedTraining(Strict):
@@ -369,7 +371,7 @@ def _changed(base: PlannedTraining, name: str, ablation: AblationSettings) -> Pl
         architecture=ablation.architecture or base.architecture,
         preprocessing=PreprocessingSettings(**base.preprocessing.model_dump() | ablation.preprocessing),
         training=TrainingSettings(**base.training.model_dump() | ablation.training),
-        seed=base.seed,
+        seed=base.seed if ablation.seed is None else ablation.seed,
         ablation_of=base.name,
     )
 

@@ -84,6 +84,7 @@ def test_an_ablation_changes_what_it_names_and_nothing_else() -> None:
         "clahe_off": {"preprocessing": {"clahe": None}},
         "without_sex": {"architecture": "xception_single"},
         "unfrozen": {"training": {"freeze_batchnorm": True}},
+        "another_seed": {"seed": 0},
     }
     plans = {plan.name: plan for plan in TrainingConfig(name="x", ablations=ablations).plans}
     base = plans["xception_multi"]
@@ -92,6 +93,8 @@ def test_an_ablation_changes_what_it_names_and_nothing_else() -> None:
     assert plans["clahe_off"].preprocessing == base.preprocessing.model_copy(update={"clahe": None})
     assert plans["clahe_off"].training == plans["without_sex"].training == base.training
     assert plans["without_sex"].architecture == "xception_single"
+    assert (plans["another_seed"].seed, plans["clahe_off"].seed, base.seed) == (0, 17, 17)
+    assert plans["another_seed"].training == base.training
     assert plans["unfrozen"].training == base.training.model_copy(update={"freeze_batchnorm": True})
 
 
