@@ -25,3 +25,11 @@ class ModelError(BoneAgeError):
 
 class MissingMetricError(BoneAgeError):
     """A figure that a decision needs is absent or not finite."""
+
+
+class LedgerConditionError(BoneAgeError):
+    """An entry was not written, as what it rests on no longer holds."""
+
+
+class AnchorError(BoneAgeError):
+    """An entry was written to the ledger, but the anchor outside it could not be moved; the next append does."""

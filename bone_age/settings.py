@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bone_age.errors import InputError
@@ -265,6 +265,11 @@ class PlannedTraining(Strict):
         return self.ablation_of is not None
 
     @property
+    def is_candidate(self) -> bool:
+        """Only Xception versions may become champion."""
+        return not self.is_ablation and self.architecture.startswith("xception")
+
+    @property
     def stages(self) -> list[PlannedTraining]:
         """The plan of each stage, the last one's being this plan's own."""
         found = []
@@ -327,6 +332,11 @@ class TrainingConfig(Strict):
     def portable(self) -> Self:
         """The same without the place of the data set on this machine, for what travels: reports and models."""
         return self if self.data.source == "synthetic" else self.with_source("DIR")
+
+    @property
+    def portable_yaml(self) -> str:
+        """As YAML, without the place of the data set on this machine."""
+        return yaml.safe_dump(self.portable().model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def with_recipe(self, architecture: Architecture, recipe: dict[str, Any]) -> Self:
         """The same experiment with other values in the recipe of one of its architectures.
@@ -417,6 +427,11 @@ def _shown(refused: Any) -> str:
     return "" if isinstance(refused, dict) else f" (is {refused!r})"
 
 
+def _none_if_empty(value: Any) -> Any:
+    """An empty variable is one that is not set, not the folder `.`."""
+    return None if value == "" else value
+
+
 class Home(BaseSettings):
     """Where state lives; every field is an environment variable `BONE_AGE_…`."""
 
@@ -425,6 +440,8 @@ class Home(BaseSettings):
     home: Path = Path(".bone-age")
     results: Path = Path("results")
     database_url: str = ""
+    ledger_key: Annotated[Path | None, BeforeValidator(_none_if_empty)] = None
+    ledger_public_key: Annotated[Path | None, BeforeValidator(_none_if_empty)] = None
 
     @property
     def root(self) -> Path:
@@ -433,6 +450,10 @@ class Home(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def ledger_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.root / 'ledger.db'}"
 
     @property
     def artifacts(self) -> Path:
