@@ -1,6 +1,7 @@
 """`bone-age`: the command line. Everything heavy is imported inside the command that needs it.
 
-Exit codes: 0 done, 2 bad input, 1 anything else. Errors are one line on stderr; `--debug` shows where they come from.
+Exit codes: 0 done, 2 bad input, 3 refused by a gate, 1 anything else. Errors are one line on stderr; `--debug` shows
+where they come from.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from bone_age.cli_governance import add_to as add_governance
 
 if TYPE_CHECKING:
     from bone_age.serving.predictor import Prediction, Predictor
@@ -54,7 +57,7 @@ def train(
 
     Run again, it goes on where it was interrupted, and takes from the cache what did not change.
     """
-    from bone_age.governance.promotion import Policy
+    from bone_age.governance.policy import Policy
     from bone_age.provenance import PROJECT
     from bone_age.settings import Home, load_config
 
@@ -151,11 +154,9 @@ def predict(
     An image that cannot be used is named on stderr; the others are answered all the same, and the exit code is 2.
     """
     from bone_age.errors import InputError
+    from bone_age.serving.answering import answer, require_question
 
-    if sex not in ("M", "F"):
-        raise InputError(f"--sex is '{sex}', expected M or F")
-    if chronological_age is not None and not 0 <= chronological_age <= 240:
-        raise InputError(f"--chronological-age is {chronological_age:g} months, expected 0 to 240")
+    require_question(sex, chronological_age, ("--sex", "--chronological-age"))
     predictor = _predictor(model)
     answers, refused = [], 0
     from bone_age.progress import bar
@@ -164,7 +165,7 @@ def predict(
         task = progress.add_task("predicting", total=len(images), note="", visible=len(images) > 1)
         for image in images:
             try:
-                answers.append(_answer(predictor, image, sex, chronological_age))
+                answers.append(answer(predictor, image, sex, chronological_age))
                 if not as_json:
                     progress.console.file.flush()
                     _say(answers[-1], predictor.bundle.calibration.coverage)
@@ -176,22 +177,6 @@ def predict(
         print(json.dumps([answer.to_json() for answer in answers], indent=2))
     if refused:
         raise typer.Exit(InputError.exit_code)
-
-
-def _answer(predictor: Predictor, image: Path, sex: str, chronological_age: float | None) -> Prediction:
-    from dataclasses import replace
-
-    from bone_age.growth import OutsideReferenceError, assess_growth
-    from bone_age.serving.predictor import Warning
-
-    answer = predictor.predict(image, sex)
-    if chronological_age is None:
-        return answer
-    interval = (answer.bone_age_months, answer.lower_months, answer.upper_months)
-    try:
-        return replace(answer, growth=assess_growth(*interval, chronological_age, "M" if sex == "M" else "F"))
-    except OutsideReferenceError as error:
-        return replace(answer, warnings=(*answer.warnings, Warning("no_growth_assessment", str(error))))
 
 
 def _say(answer: Prediction, coverage: float) -> None:
@@ -230,9 +215,10 @@ def export(
 def import_reference() -> None:
     """Register the project's reference model as a version of `bone-age`; it becomes champion only by `promote`."""
     from bone_age import registry
+    from bone_age.governance.recording import import_reference as import_and_record
     from bone_age.serving.references import reference_model
 
-    version, is_new = registry.import_reference(reference_model())
+    version, is_new = import_and_record(reference_model())
     state = "registered; it is not champion" if is_new else "was registered already"
     print(f"models:/{registry.REGISTERED_MODEL}/{version}: the reference model {state}")
 
@@ -246,6 +232,9 @@ def env() -> None:
 
     for name, value in Home().exports().items():
         print(f"export {name}={shlex.quote(value)}")
+
+
+add_governance(app)
 
 
 def _predictor(reference: str | None) -> Predictor:

@@ -36,8 +36,7 @@ def compare(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         assert sex == {"7": "M", "8": "F"}[path.stem]
         return SimpleNamespace(bone_age_months=float(read_image(path).mean()))
 
-    bundle = SimpleNamespace(preprocessing=SimpleNamespace(fit="stretch"))
-    fake = SimpleNamespace(name="fake", bundle=bundle, predict=predict)
+    fake = SimpleNamespace(name="fake", preprocessing=SimpleNamespace(fit="stretch"), predict=predict)
     monkeypatch.setattr(full_size, "load_predictor", lambda reference: fake)
 
     def main(*more: str) -> int:
