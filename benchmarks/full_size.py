@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BoneAgeError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{predictor.name}, fit {predictor.bundle.preprocessing.fit}; months")
+    print(f"{predictor.name}, fit {predictor.preprocessing.fit}; months")
     print(f"{'id':>8} {'label':>6} {'full size':>9} {'copy':>7} {'difference':>10}")
     for pair in sorted(pairs, key=lambda pair: -abs(pair.difference)):
         print(f"{pair.image_id:>8} {pair.label:6.0f} {pair.full_size:9.1f} {pair.copy:7.1f} {pair.difference:+10.2f}")

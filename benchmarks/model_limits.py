@@ -22,7 +22,8 @@ from bone_age.data.loading import load_dataset
 from bone_age.data.manifest import SPLITS, Dataset, require_labels
 from bone_age.data.splits import assign_splits
 from bone_age.errors import BoneAgeError
-from bone_age.evaluation.limits import lowest_hashes, measure_limits
+from bone_age.evaluation.limits import measure_limits
+from bone_age.evaluation.robustness import lowest_hashes
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.references import load_predictor
 from bone_age.settings import DataSettings, EvaluationSettings, TrainingConfig, load_config

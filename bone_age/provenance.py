@@ -5,6 +5,7 @@ In an image there is no git; the build passes `BONE_AGE_GIT_COMMIT` instead.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import platform
@@ -45,6 +46,27 @@ def provenance() -> Provenance:
         platform=platform.platform(),
         packages={name: _version(name) for name in names},
     )
+
+
+def lock_of(digest: str, commit: str) -> bytes | None:
+    """The lock with that SHA-256 (hex): today's, else the commit's; None where neither is it."""
+    lock = PROJECT / "requirements.lock"
+    if lock.is_file() and hashlib.sha256(lock.read_bytes()).hexdigest() == digest:
+        return lock.read_bytes()
+    command = ["git", "-C", str(PROJECT), "cat-file", "blob", f"{commit}:requirements.lock"]
+    try:
+        found = subprocess.run(command, capture_output=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found if hashlib.sha256(found).hexdigest() == digest else None
+
+
+def operator() -> str:
+    """Who runs this process: `BONE_AGE_ACTOR`, else the name that this machine knows."""
+    try:
+        return os.environ.get("BONE_AGE_ACTOR", "").strip() or getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        return f"uid {os.getuid()}"
 
 
 def code_digest(*parts: str) -> str:

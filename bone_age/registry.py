@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -22,6 +24,55 @@ from bone_age.serving.bundle import Bundle
 REGISTERED_MODEL = "bone-age"
 CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE = "bundle"
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """What MLflow's tags say of a version; empty strings where a tag is absent."""
+
+    version: int
+    architecture: str
+    dataset_fingerprint: str
+    synthetic: bool
+    model_digest: str
+    evidence_sha256: str
+    run_id: str
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: ModelVersion) -> VersionFacts:
+        tags = found.tags
+        told = {
+            name: tags.get(name, "")
+            for name in ("architecture", "dataset_fingerprint", "model_digest", "evidence_sha256")
+        }
+        return cls(
+            version=int(found.version),
+            synthetic=tags.get("synthetic") == "True",
+            run_id=found.run_id or "",
+            description=found.description or "",
+            tags=dict(tags),
+            **told,
+        )
+
+
+def version_facts(version: int) -> VersionFacts:
+    """One version by its number.
+
+    Raises:
+        ModelError: There is no such version.
+    """
+    try:
+        return VersionFacts.of(connect().get_model_version(REGISTERED_MODEL, str(version)))
+    except MlflowException as error:
+        raise ModelError(f"models:/{REGISTERED_MODEL}/{version}: {first_line(error)}") from None
+
+
+def all_versions() -> list[VersionFacts]:
+    """Every version, the first one first."""
+    found = connect().search_model_versions(f"name = '{REGISTERED_MODEL}'")
+    return sorted(map(VersionFacts.of, found), key=lambda facts: facts.version)
 
 
 def find_version(run_id: str) -> ModelVersion | None:
@@ -86,6 +137,7 @@ def import_reference(bundle: Bundle) -> tuple[int, bool]:
         "git_commit": facts.git_commit,
         "seed": str(facts.seed),
         "onnx_sha256": bundle.onnx_sha256,
+        "model_digest": bundle.digest,
         "reference": "true",
     }
     with mlflow.start_run(run_name="reference", tags=tags | {"kind": "reference"}) as run:
@@ -109,8 +161,18 @@ def set_alias(alias: str, version: int) -> None:
     connect().set_registered_model_alias(REGISTERED_MODEL, alias, str(version))
 
 
+def remove_alias(alias: str) -> None:
+    """Leave an alias pointing nowhere."""
+    connect().delete_registered_model_alias(REGISTERED_MODEL, alias)
+
+
 def set_version_tag(version: int, key: str, value: str) -> None:
     connect().set_model_version_tag(REGISTERED_MODEL, str(version), key, value)
+
+
+def describe_version(version: int, text: str) -> None:
+    """What people read on the version's page in MLflow, Markdown."""
+    connect().update_model_version(REGISTERED_MODEL, str(version), description=text)
 
 
 def resolve(reference: str) -> tuple[str, Path]:

@@ -11,12 +11,13 @@ from rich.table import Table
 from bone_age.evaluation.bootstrap import Estimate
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluation import Evaluation
-from bone_age.governance.promotion import Decision
+from bone_age.governance.gate import Decision
 from bone_age.settings import Home
 
 _OUTCOMES = {
     "promoted": "promoted to champion",
     "not promoted": "not promoted",
+    "awaits approval": "challenger; `bone-age promote` makes it champion",
     "already champion": "unchanged, it is the champion already",
 }
 

@@ -31,9 +31,11 @@ from bone_age.evaluation import plots
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.evaluation.report import write_report
+from bone_age.evaluation.robustness import Robustness
+from bone_age.governance.policy import Policy
 from bone_age.mlflow_connection import connect, experiment_id
 from bone_age.modelling.trained import TrainedModel
-from bone_age.provenance import provenance
+from bone_age.provenance import operator, provenance
 from bone_age.settings import PlannedTraining, TrainingConfig, digest_of
 
 PARENT, NESTED = "pipeline", "architecture"
@@ -103,9 +105,14 @@ def _run_tags(pipeline: PipelineRun, kind: str) -> dict[str, str]:
 
 
 def code_tags() -> dict[str, str]:
-    """Which code and which packages a run was made with."""
+    """Which code and which packages a run was made with, and by whom."""
     known = provenance()
-    return {"git_commit": known.git_commit, "git_dirty": known.git_dirty, "lock_digest": known.lock_digest}
+    return {
+        "git_commit": known.git_commit,
+        "git_dirty": known.git_dirty,
+        "lock_digest": known.lock_digest,
+        "trained_by": operator(),
+    }
 
 
 def close_parent(zenml_run_id: str, status: str) -> None:
@@ -230,6 +237,12 @@ def log_evaluated(evaluated: EvaluatedModel) -> None:
     log_pictures({name: draw(evaluated.test) for name, draw in plots.OF_AN_EVALUATION.items()}, "evaluation/test/plots")
 
 
+def log_robustness(robustness: Robustness) -> None:
+    """How far answers move when radiographs are changed: metrics, table and plot."""
+    mlflow.log_metrics(robustness.flat_metrics())
+    log_saved(robustness, "robustness")
+
+
 def log_pictures(figures: dict[str, Figure], path: str) -> None:
     """Plots as PNG artifacts of the current run."""
     with tempfile.TemporaryDirectory() as folder:
@@ -275,11 +288,12 @@ def fetch_report(zenml_run_id: str, target: Path) -> Path:
     return target / "report.html"
 
 
-def log_config(config: TrainingConfig, policy_digest: str) -> None:
-    """The whole configuration of a pipeline run, as parameters and as a file."""
+def log_config(config: TrainingConfig, policy: Policy) -> None:
+    """The whole configuration of a pipeline run, as parameters and as a file, and the policy that it is under."""
     log_params({k: v for k, v in config.model_dump(mode="json").items() if k != "architectures"})
     mlflow.log_dict(config.model_dump(mode="json"), "config.json")
-    mlflow.set_tags({"config_digest": digest_of(config), "policy_digest": policy_digest})
+    mlflow.log_text(policy.model_dump_json(indent=2), policy.artifact)
+    mlflow.set_tags({"config_digest": digest_of(config), "policy_digest": policy.digest})
 
 
 def log_params(params: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Starting the training pipeline: one at a time in a home, cleaned up after when it is killed.
+"""Starting the pipelines: one training at a time in a home, cleaned up after when it is killed.
 
 ZenML and MLflow keep their own records of a run; what a killed process left open in them is closed by the next one.
 """
@@ -19,11 +19,13 @@ from bone_age import tracking
 from bone_age.data.loading import dataset_key
 from bone_age.errors import BoneAgeError
 from bone_age.evaluation.comparison import Comparison
-from bone_age.governance.promotion import Decision, Policy
+from bone_age.governance.gate import Decision
+from bone_age.governance.policy import Policy
 from bone_age.mlflow_connection import connect, world_key
 from bone_age.one_process import alone, ended_by_signals
 from bone_age.provenance import PROJECT
 from bone_age.settings import Home, TrainingConfig
+from pipelines.promotion import promotion_pipeline
 from pipelines.training import training_pipeline
 
 
@@ -50,6 +52,23 @@ def run_training(config: TrainingConfig, policy: Policy, home: Home) -> Training
             return _run(config, policy, home)
         except KeyboardInterrupt:
             raise BoneAgeError("interrupted; the same command goes on from at most five minutes before") from None
+
+
+def run_promotion(
+    version: int, approver: str, reason: str, overrides: dict[str, str], policy: Policy, home: Home
+) -> Decision:
+    """Run the promotion pipeline on the active ZenML stack and wait for it.
+
+    Raises:
+        BoneAgeError: As `governance.approval.promote_version` raises; the step's own message.
+    """
+    home.prepare()
+    connect()
+    source_utils.set_custom_source_root(str(PROJECT))
+    run_name = f"promotion-{version}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    promotion_pipeline.with_options(run_name=run_name)(version, approver, reason, overrides, policy)
+    decision: Decision = _output(Client().get_pipeline_run(run_name), "promote_judged_version")
+    return decision
 
 
 def _run(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:

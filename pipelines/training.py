@@ -1,8 +1,8 @@
 """The training pipeline: from a data set to four registered models, the best Xception of which may become champion.
 
 Steps are named after what they make; the four trainings do not depend on each other, so an orchestrator that can runs
-them side by side. Steps that speak to MLflow about the run as a whole (record, register, promote,
-publish) always run, all others are cached.
+them side by side. Steps that speak to MLflow about the run as a whole (record, register, collect, promote, publish,
+attach) always run, all others are cached.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from bone_age.governance.promotion import Policy
+from bone_age.governance.policy import Policy
 from bone_age.settings import TrainingConfig
+from steps.attach_bundle import attach_bundles
+from steps.collect_evidence import collect_evidence
 from steps.compare import compare_models
 from steps.evaluate import evaluate_model
 from steps.ingest import ingest_dataset
@@ -21,6 +23,7 @@ from steps.record import record_configuration
 from steps.record_data import record_data
 from steps.register import register_models
 from steps.report import publish_report
+from steps.robustness import measure_robustness
 from steps.split import split_dataset
 from steps.train import train_model
 from steps.validate import validate_data
@@ -42,6 +45,7 @@ def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, 
     record_data(dataset, validation, splits, config.split.warn_band_below)
 
     images, models, evaluated = {}, [], []
+    xceptions = []
     for plan in config.plans:
         size = plan.preprocessing.digest  # one preprocessing for all trainings that want the same
         if size not in images:
@@ -49,12 +53,27 @@ def training_pipeline(config: TrainingConfig, policy: Policy, dataset_key: str, 
                 splits, plan.preprocessing, config.validation.error_unreadable_share, after="record_data"
             )
         model = train_model(images[size], plan, id=plan.name)
+        figures = evaluate_model(model, images[size], config.evaluation, config.seed, id=f"evaluate_{plan.name}")
         models.append(model)
-        evaluated.append(
-            evaluate_model(model, images[size], config.evaluation, config.seed, id=f"evaluate_{plan.name}")
-        )
+        evaluated.append(figures)
+        if plan.is_candidate:
+            robustness = measure_robustness(
+                model,
+                figures,
+                images[size],
+                splits,
+                config.evaluation,
+                policy.robustness_rows,
+                config.seed,
+                id=f"robustness_{plan.name}",
+            )
+            xceptions.append((model, figures, robustness, images[size]))
 
     comparison = compare_models(models, evaluated, next(iter(images.values())), validation, splits, config)
-    candidates = register_models(models, evaluated, config, policy.digest, after="compare_models")
-    decision = promote_best(candidates, comparison, splits, policy, config.seed)
-    publish_report(comparison, decision)
+    registered = candidates = register_models(models, evaluated, config, policy.digest, after="compare_models")
+    if xceptions:
+        measured = [list(one_kind) for one_kind in zip(*xceptions, strict=True)]
+        candidates = collect_evidence(candidates, *measured, comparison, validation, splits, config, policy.digest)
+    decision = promote_best(candidates, policy)
+    publish_report(comparison, decision, [robustness for _, _, robustness, _ in xceptions])
+    attach_bundles(registered, after="publish_report")  # the report is in them

@@ -31,8 +31,13 @@ def _evaluate() -> str:
     return code_digest("evaluation", "serving/onnx_network")
 
 
+def _robustness() -> str:
+    return code_digest("evaluation", "imaging", "serving/onnx_network", "serving/prepared_network")
+
+
 INGEST = CachePolicy(cache_func=_ingest)
 VALIDATE = CachePolicy(cache_func=_validate)
 PREPROCESS = CachePolicy(cache_func=_preprocess)
 TRAIN = CachePolicy(cache_func=_train)
 EVALUATE = CachePolicy(cache_func=_evaluate)
+ROBUSTNESS = CachePolicy(cache_func=_robustness)

@@ -20,6 +20,7 @@ from bone_age.data.manifest import Dataset
 from bone_age.data.prepared import PreparedImages
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluated import EvaluatedModel
+from bone_age.evaluation.robustness import Robustness
 from bone_age.modelling.trained import TrainedModel
 
 
@@ -33,6 +34,7 @@ class FolderMaterializer(BaseMaterializer):
         TrainedModel,
         EvaluatedModel,
         Comparison,
+        Robustness,
     )
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
 

@@ -1,7 +1,7 @@
 from zenml import step
 
 from bone_age import tracking
-from bone_age.governance.promotion import Policy
+from bone_age.governance.policy import Policy
 from bone_age.settings import TrainingConfig
 from steps.context import current_run
 
@@ -10,4 +10,4 @@ from steps.context import current_run
 def record_configuration(config: TrainingConfig, policy: Policy) -> None:
     """Open the pipeline run's parent run in MLflow with everything that was asked for, before any work is done."""
     with tracking.parent_run(current_run()):
-        tracking.log_config(config, policy.digest)
+        tracking.log_config(config, policy)

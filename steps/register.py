@@ -3,8 +3,7 @@ from typing import Annotated
 from zenml import step
 
 from bone_age.evaluation.evaluated import EvaluatedModel
-from bone_age.governance.candidates import register_all
-from bone_age.governance.promotion import Candidate
+from bone_age.governance.candidates import Candidate, register_all
 from bone_age.modelling.trained import TrainedModel
 from bone_age.settings import TrainingConfig
 

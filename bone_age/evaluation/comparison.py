@@ -19,8 +19,9 @@ import pandas as pd
 from bone_age.errors import InputError
 from bone_age.evaluation.bootstrap import Estimate, paired_mae_difference
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet
+from bone_age.evaluation.robustness import Robustness
 from bone_age.evaluation.whole_file import write_whole
-from bone_age.governance.promotion import Decision
+from bone_age.governance.gate import Decision
 from bone_age.settings import EvaluationSettings
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")  # names become folders of the report
@@ -119,6 +120,7 @@ class Comparison:
         baseline: The mean for that sex, on the same test rows.
         against_baseline: Paired test MAE difference to the baseline by model name, months; below zero is better.
         config_yaml: The run's configuration.
+        decision, robustness: Of the run that decided; not saved with the rest.
     """
 
     run_name: str
@@ -129,6 +131,7 @@ class Comparison:
     ablations: tuple[Ablation, ...]
     config_yaml: str
     decision: Decision | None = None
+    robustness: tuple[Robustness, ...] = ()
 
     @property
     def test_set(self) -> ScoredSet:
@@ -145,9 +148,11 @@ class Comparison:
         xceptions = [m for m in self.models if not m.is_ablation and m.architecture.startswith("xception")]
         return min(xceptions, key=lambda m: m.validation.metrics.mae.value, default=None)
 
-    def decided(self, decision: Decision, run_name: str | None = None) -> Comparison:
-        """The same with a decision, taken by a run that may be a later one than made the models."""
-        return replace(self, decision=decision, run_name=run_name or self.run_name)
+    def decided(
+        self, decision: Decision, run_name: str | None = None, robustness: Sequence[Robustness] = ()
+    ) -> Comparison:
+        """The same with a decision, taken by a run that may be a later one than made the models, and its grounds."""
+        return replace(self, decision=decision, run_name=run_name or self.run_name, robustness=tuple(robustness))
 
     def save(self, folder: Path) -> None:
         """Write everything, plots left aside: `comparison.json`, and a folder for each evaluation.

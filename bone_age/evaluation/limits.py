@@ -7,7 +7,6 @@ one whose ids hash lowest, so a larger one holds all of a smaller one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -26,9 +25,9 @@ from bone_age.evaluation.label_noise import LabelNoise, estimate_label_noise
 from bone_age.evaluation.markdown import markdown_table
 from bone_age.evaluation.robustness import (
     UNCHANGED,
-    HasPreprocessing,
     PreparedPredictor,
     Robustness,
+    lowest_hashes,
     measure_robustness,
     predict_changed,
 )
@@ -38,18 +37,11 @@ from bone_age.settings import EvaluationSettings, Strict
 SCHEMA_VERSION = 1
 
 
-class HasIntervals(HasPreprocessing, Protocol):
-    """A model's folder, of which settings and intervals are read here."""
-
-    @property
-    def calibration(self) -> IntervalCalibration: ...
-
-
 class IntervalPredictor(PreparedPredictor, Protocol):
     """What is needed of a model; `serving.predictor.Predictor` is one."""
 
     @property
-    def bundle(self) -> HasIntervals: ...
+    def calibration(self) -> IntervalCalibration: ...
 
 
 class Limits(Strict):
@@ -110,11 +102,10 @@ def measure_limits(
     """
     if len(rows) < 2:
         raise InputError(f"limits cannot be measured on {len(rows)} radiographs")
-    bundle = predictor.bundle
     scored_set = ScoredSet(dataset.name, dataset.fingerprint, split, dataset.synthetic)
     predicted = predict_changed(predictor, dataset, rows, [MIRRORED], seed)
     table = rows.reset_index(drop=True).assign(predicted_months=predicted[UNCHANGED])
-    evaluation = evaluate_predictions(table, predictor.name, scored_set, bundle.calibration, settings, seed)
+    evaluation = evaluate_predictions(table, predictor.name, scored_set, predictor.calibration, settings, seed)
     patients = rows["patient_id"].tolist()
     noise = estimate_label_noise(
         predicted["bone_age_months"],
@@ -131,23 +122,15 @@ def measure_limits(
         model=predictor.name,
         scored_set=scored_set,
         n=evaluation.n,
-        preprocessing_digest=bundle.preprocessing.digest,
+        preprocessing_digest=predictor.preprocessing.digest,
         warnings=warnings,
         metrics=evaluation.metrics.flat(),
         calibration=check_calibration(evaluation, patients),
         robustness=measure_robustness(predictor, dataset, part, split, settings, seed),
-        failures=find_failures(evaluation, dataset, bundle.preprocessing, worst),
+        failures=find_failures(evaluation, dataset, predictor.preprocessing, worst),
         label_noise=noise,
     )
     return limits, evaluation
-
-
-def lowest_hashes(rows: pd.DataFrame, count: int | None) -> pd.DataFrame:
-    """The `count` rows whose image ids hash lowest, in their order; all where it is None."""
-    if count is None or count >= len(rows):
-        return rows
-    digests = [hashlib.sha256(str(image_id).encode()).digest() for image_id in rows["image_id"]]
-    return rows.iloc[sorted(sorted(range(len(rows)), key=digests.__getitem__)[:count])]
 
 
 def _head(limits: Limits) -> Iterator[str]:

@@ -9,8 +9,12 @@ from collections.abc import Iterable, Sequence
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table; the first column is left-aligned, the others, mostly figures, right-aligned."""
     rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in row)} |" for row in (header, rule, *rows)) + "\n"
+    return "\n".join(f"| {' | '.join(inline(value) for value in row)} |" for row in (header, rule, *rows)) + "\n"
 
 
-def _cell(value: object) -> str:
-    return html.escape(" ".join(str(value).split()), quote=False).replace("|", "\\|").replace("`", "\\`")
+def inline(value: object) -> str:
+    """Text on one line that Markdown shows as it is: no tag, no cell border, no code, no link and no picture."""
+    text = html.escape(" ".join(str(value).split()), quote=False)
+    for special, shown in (("\\", "\\\\"), ("|", "\\|"), ("`", "\\`"), ("](", "]\\("), ("][", "]\\[")):
+        text = text.replace(special, shown)
+    return text

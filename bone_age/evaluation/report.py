@@ -19,6 +19,7 @@ from bone_age.evaluation import plots
 from bone_age.evaluation.bootstrap import Estimate
 from bone_age.evaluation.comparison import Comparison, ModelSummary
 from bone_age.evaluation.whole_file import write_whole
+from bone_age.governance.gate import shown
 
 SCHEMA_VERSION = 1
 PLOT_TITLES = {
@@ -62,7 +63,8 @@ def report_json(comparison: Comparison) -> dict[str, Any]:
         "baseline": comparison.baseline.to_json(),
         "models": [_model_json(comparison, model) for model in comparison.models],
         "ablations": [asdict(ablation) | {"finding": ablation.finding} for ablation in comparison.ablations],
-        "decision": comparison.decision.model_dump(mode="json") if comparison.decision else None,
+        "robustness": [robustness.model_dump(mode="json") for robustness in comparison.robustness],
+        "decision": comparison.decision.to_json() if comparison.decision else None,
         "config_yaml": comparison.config_yaml,
     }
 
@@ -80,6 +82,7 @@ def report_html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
         "months": lambda value: f"{value:.1f}",
         "bounds": _bounds,
         "thousands": lambda count: f"{count:,}",
+        "gate_figure": shown,
         "millions": lambda count: f"{count / 1e6:.1f}\N{NO-BREAK SPACE}M",
     }
     images = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pictures.items()}
@@ -108,6 +111,8 @@ def _model_json(comparison: Comparison, model: ModelSummary) -> dict[str, Any]:
 def _pictures(comparison: Comparison) -> Iterator[tuple[str, bytes]]:
     """Draw one PNG after the other, by path: a folder that cannot be written is noticed at the first."""
     yield "comparison.png", _comparison_plot(comparison)
+    for robustness in comparison.robustness:
+        yield f"{robustness.model}/robustness.png", plots.to_png(robustness.figure())
     for model in comparison.models:
         yield f"{model.name}/loss_curves.png", _loss_plot(model)
         for name, draw in plots.OF_AN_EVALUATION.items():

@@ -7,13 +7,15 @@ stay while single answers move far (they moved to both sides), and answers may m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from bone_age.data.manifest import Dataset
 from bone_age.data.threads import stream_in_threads
@@ -29,13 +31,6 @@ from bone_age.settings import EvaluationSettings, Strict
 UNCHANGED = "unchanged"
 
 
-class HasPreprocessing(Protocol):
-    """A model's folder, of which the settings are read here."""
-
-    @property
-    def preprocessing(self) -> PreprocessingSettings: ...
-
-
 class PreparedPredictor(Protocol):
     """What is needed of a model; `serving.predictor.Predictor` is one."""
 
@@ -43,7 +38,7 @@ class PreparedPredictor(Protocol):
     def name(self) -> str: ...
 
     @property
-    def bundle(self) -> HasPreprocessing: ...
+    def preprocessing(self) -> PreprocessingSettings: ...
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         """Months [N] for preprocessed images, uint8 [N, S, S]."""
@@ -87,6 +82,12 @@ class Robustness(Strict):
     replicates: int
     seed: int
 
+    def flat_metrics(self) -> dict[str, float]:
+        """The rise of the MAE by change, months, by its name in MLflow."""
+        return {
+            f"{self.scored_set.split}_mae_increase__{effect.name}": effect.mae_increase.value for effect in self.effects
+        }
+
     @property
     def caption(self) -> str:
         return f"{self.scored_set}, n = {self.n:,}"
@@ -102,17 +103,25 @@ class Robustness(Strict):
             )
         return pd.DataFrame(rows)
 
+    def figure(self) -> Figure:
+        """Every change as a bar."""
+        bars = [(e.description, e.mae_increase, e.mean_absolute_shift) for e in self.effects]
+        return plots.changes_compared(bars, self.model, self.caption, self.scored_set.synthetic)
+
     def save(self, folder: Path) -> None:
         """Write `plots/robustness.png`, `robustness.csv` and, last, `robustness.json`.
 
         Raises:
             InputError: The folder cannot be written.
         """
-        bars = [(e.description, e.mae_increase, e.mean_absolute_shift) for e in self.effects]
-        figure = plots.changes_compared(bars, self.model, self.caption, self.scored_set.synthetic)
-        write_whole(folder / "plots" / "robustness.png", plots.to_png(figure))
+        write_whole(folder / "plots" / "robustness.png", plots.to_png(self.figure()))
         write_whole(folder / "robustness.csv", self.table().to_csv(index=False, lineterminator="\n").encode())
         write_whole(folder / "robustness.json", self.model_dump_json(indent=2).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls.model_validate_json((folder / "robustness.json").read_text(encoding="utf-8"))
 
 
 def measure_robustness(
@@ -137,6 +146,32 @@ def measure_robustness(
     return robustness_of(predictions, patients, changes, predictor.name, scored_set, settings, seed)
 
 
+def measure_on_test(
+    predictor: PreparedPredictor,
+    splits: Dataset,
+    usable: Collection[str],
+    count: int,
+    settings: EvaluationSettings,
+    seed: int,
+) -> Robustness:
+    """`measure_robustness` on `count` test radiographs, always the same ones.
+
+    Args:
+        usable: Image ids; others are left out.
+    """
+    test = splits.split("test")
+    rows = lowest_hashes(test[test["image_id"].isin(set(usable))], count)
+    return measure_robustness(predictor, splits, rows, "test", settings, seed)
+
+
+def lowest_hashes(rows: pd.DataFrame, count: int | None) -> pd.DataFrame:
+    """The `count` rows whose image ids hash lowest, in their order; all where it is None."""
+    if count is None or count >= len(rows):
+        return rows
+    digests = [hashlib.sha256(str(image_id).encode()).digest() for image_id in rows["image_id"]]
+    return rows.iloc[sorted(sorted(range(len(rows)), key=digests.__getitem__)[:count])]
+
+
 def predict_changed(
     predictor: PreparedPredictor, dataset: Dataset, rows: pd.DataFrame, changes: Sequence[ImageChange], seed: int
 ) -> pd.DataFrame:
@@ -149,7 +184,7 @@ def predict_changed(
     """
     if rows.empty:
         raise InputError("there is no radiograph to change")
-    settings = predictor.bundle.preprocessing
+    settings = predictor.preprocessing
 
     def prepared(row: tuple[str, str]) -> npt.NDArray[np.uint8]:
         image_id, relative = row

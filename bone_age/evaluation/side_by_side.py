@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
-import yaml
 
 from bone_age.data.manifest import SPLITS
 from bone_age.data.prepared import PreparedImages
@@ -48,7 +47,7 @@ def compare_trained(
         _baseline(images, config.evaluation, config.seed),
         facts,
         dict(zip(test["image_id"], test["patient_id"], strict=True)),
-        yaml.safe_dump(config.portable().model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        config.portable_yaml,
         run_name,
         config.evaluation,
         config.seed,

@@ -10,15 +10,33 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
+from pydantic import BaseModel, ConfigDict
 
 from bone_age.evaluation.evaluated import EvaluatedModel
-from bone_age.governance.promotion import Candidate
+from bone_age.governance.recording import record_registered, record_trained
+from bone_age.governance.stored import store_lock
 from bone_age.mlflow_connection import connect
 from bone_age.modelling.trained import TrainedModel
-from bone_age.registry import find_version, register_bundle
+from bone_age.registry import find_version, register_bundle, version_facts
 from bone_age.serving.bundle import Bundle, ModelFacts, Origin, write_bundle
 from bone_age.settings import TrainingConfig
+
+
+class Candidate(BaseModel):
+    """A registered version that wants to be champion.
+
+    Attributes:
+        validation_mae: Months; None where it was never measured.
+        evidence_sha256: Digest of what was stored of it; empty where nothing was.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    architecture: str
+    validation_mae: float | None
+    evidence_sha256: str = ""
+
 
 FROM_THE_RUN = ("git_commit", "git_dirty", "lock_digest", "zenml_run_id")
 
@@ -34,6 +52,8 @@ def register_all(
         ModelError: A file of a model is damaged.
         BoneAgeError: MLflow does not answer.
     """
+    for model in models:
+        record_trained(model)
     return [
         _candidate(model, figures, _register(model, figures, config, policy_digest))
         for model, figures in zip(models, evaluated, strict=True)
@@ -42,14 +62,19 @@ def register_all(
 
 
 def _register(model: TrainedModel, figures: EvaluatedModel, config: TrainingConfig, policy_digest: str) -> int:
-    existing = find_version(model.record.mlflow_run_id)
-    if existing is not None:
-        return int(existing.version)
+    found = find_version(model.record.mlflow_run_id)
+    version = int(found.version) if found else _write_and_register(model, figures, config, policy_digest)
+    store_lock(model.record.mlflow_run_id)
+    record_registered(version_facts(version))
+    return version
+
+
+def _write_and_register(
+    model: TrainedModel, figures: EvaluatedModel, config: TrainingConfig, policy_digest: str
+) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        origin = Origin(
-            yaml.safe_dump(config.portable().model_dump(mode="json"), sort_keys=False), figures.test.to_json()
-        )
+        origin = Origin(config.portable_yaml, figures.test.to_json())
         bundle = write_bundle(folder, model.folder, figures.calibration, _facts(model, figures), origin)
         tags = _tags(model, bundle, policy_digest)
         return register_bundle(bundle.folder, model.record.mlflow_run_id, tags, _description(bundle.facts, figures))
@@ -85,6 +110,7 @@ def _tags(model: TrainedModel, bundle: Bundle, policy_digest: str) -> dict[str, 
         "policy_digest": policy_digest,
         "seed": str(bundle.facts.seed),
         "onnx_sha256": bundle.onnx_sha256,
+        "model_digest": bundle.digest,
     } | {name: run.data.tags[name] for name in FROM_THE_RUN}
 
 
@@ -102,6 +128,4 @@ def _candidate(model: TrainedModel, figures: EvaluatedModel, version: int) -> Ca
         version=version,
         architecture=model.plan.architecture,
         validation_mae=figures.validation.metrics.mae.value,
-        test_mae=figures.test.metrics.mae.value,
-        synthetic=figures.test.scored_set.synthetic,
     )

@@ -60,6 +60,11 @@ class Bundle:
     def onnx(self) -> Path:
         return self.folder / MODEL_ONNX
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the checksums, and so over every file of the model."""
+        return _sha256(self.folder / CHECKSUMS)
+
     def figures(self) -> dict[str, float]:
         """What was measured on the test split, by name: `mae`, `mae_lo`, ...; subgroups left aside."""
         document = json.loads((self.folder / FIGURES).read_text())

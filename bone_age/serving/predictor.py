@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from bone_age.data.manifest import sex_input
 from bone_age.errors import InputError
+from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.growth import GrowthAssessment
-from bone_age.imaging import decode_image, read_image
+from bone_age.imaging import PreprocessingSettings, decode_image, read_image
 from bone_age.imaging.preprocessing import preprocess_with_findings
 from bone_age.serving.bundle import Bundle, load_bundle
 from bone_age.serving.onnx_network import OnnxNetwork
@@ -62,6 +63,14 @@ class Predictor:
     def from_folder(cls, folder: Path, name: str | None = None) -> Predictor:
         return cls(load_bundle(folder), name or str(folder))
 
+    @property
+    def preprocessing(self) -> PreprocessingSettings:
+        return self.bundle.preprocessing
+
+    @property
+    def calibration(self) -> IntervalCalibration:
+        return self.bundle.calibration
+
     def predict(self, image: Path | bytes | npt.NDArray[Any], sex: str, label: str = "array") -> Prediction:
         """Estimate one radiograph's bone age.
 
@@ -76,10 +85,10 @@ class Predictor:
         if sex not in ("M", "F"):
             raise InputError(f"sex is '{sex}', expected M or F")
         pixels = _pixels(image)
-        prepared = preprocess_with_findings(pixels, self.bundle.preprocessing)
+        prepared = preprocess_with_findings(pixels, self.preprocessing)
         output = self.network.run(prepared.image[None], sex_input([sex]), self.bundle.facts.flip_averaging)
         months = float(self.bundle.facts.correction.of(output.bone_age_months)[0])
-        lower, upper = self.bundle.calibration.interval(np.array([months]))
+        lower, upper = self.calibration.interval(np.array([months]))
         return Prediction(
             image=str(image) if isinstance(image, Path) else label,
             bone_age_months=round(months, 3),

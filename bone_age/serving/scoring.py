@@ -36,7 +36,7 @@ def score_dataset(
 
     def prepared(relative: str) -> npt.NDArray[np.uint8]:
         try:
-            return preprocess(read_image(dataset.path_of(relative)), predictor.bundle.preprocessing)
+            return preprocess(read_image(dataset.path_of(relative)), predictor.preprocessing)
         except ImageError as error:
             raise InputError(str(error)) from None
 
@@ -49,7 +49,7 @@ def score_dataset(
         rows.assign(predicted_months=np.concatenate(months) if months else []),
         predictor.name,
         ScoredSet(dataset.name, dataset.fingerprint, split, dataset.synthetic),
-        predictor.bundle.calibration,
+        predictor.calibration,
         settings,
         seed,
     )

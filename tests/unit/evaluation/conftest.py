@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -120,10 +119,6 @@ class FakePredictor:
     preprocessing: PreprocessingSettings
     calibration: IntervalCalibration
     name: str = "fake"
-
-    @property
-    def bundle(self) -> SimpleNamespace:
-        return SimpleNamespace(preprocessing=self.preprocessing, calibration=self.calibration)
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         assert images.dtype == np.uint8

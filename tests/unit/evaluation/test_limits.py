@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bone_age.data.manifest import Dataset
 from bone_age.errors import InputError
 from bone_age.evaluation.evaluation import Evaluation
-from bone_age.evaluation.limits import Limits, lowest_hashes, measure_limits
+from bone_age.evaluation.limits import Limits, measure_limits
+from bone_age.evaluation.robustness import lowest_hashes
 from bone_age.settings import EvaluationSettings
 
 QUICK = EvaluationSettings(bootstrap_replicates=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ import pytest
 from bone_age.errors import InputError
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.report import report_html, write_report
-from bone_age.governance.promotion import Candidate, Policy, decide
+from bone_age.governance.gate import Decision, Gate, Outcome
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -48,15 +49,36 @@ class Page(HTMLParser):
         return [value for _, name, value in self.attributes if name == attribute]
 
 
-def decided(comparison: Comparison, baseline_mae: float | None) -> Comparison:
+PASSED = Gate(name="test_mae", figure=8.13, bound=9.0, meaning="test MAE, months", evidence="test/metrics.json")
+MISSING = Gate(name="latency", figure=None, bound=1.5, meaning="not measured")
+STALE = Gate(
+    name="onnx_agrees", figure=0.01, bound=0.05, meaning="largest difference", problem="stale: of another model"
+)
+NO_NUMBER = Gate(name="test_r2", figure=math.nan, bound=0.9, rule="at least", meaning="R²")
+OVERRIDDEN = Gate(
+    name="worst_subgroup_mae",
+    figure=15.0,
+    bound=14.0,
+    meaning="worst band",
+    overridden_by="A. <b>Roe</b>",
+    override_reason="few toddlers",
+)
+
+
+def decided(comparison: Comparison, outcome: Outcome, *gates: Gate, standing: tuple[str, ...] = ()) -> Comparison:
     model = comparison.best
-    found = Candidate(
+    decision = Decision(
+        outcome=outcome,
         version=3,
         architecture=model.architecture,
-        validation_mae=model.validation.metrics.mae.value,
         test_mae=model.test.metrics.mae.value,
+        gates=gates,
+        reason="; ".join(map(str, gates)),
+        policy_digest="ab" * 32,
+        previous_champion=None,
+        standing_overrides=standing,
     )
-    return comparison.decided(decide([found], baseline_mae, None, Policy()))
+    return comparison.decided(decision)
 
 
 @pytest.fixture
@@ -108,25 +130,53 @@ def test_the_table_shows_each_model_and_the_baseline(comparison: Comparison, pag
     assert "Baseline: mean for that sex" in page.text
 
 
-def test_the_decision_is_told_with_its_gates(comparison: Comparison, pictures: dict[str, bytes]) -> None:
+def test_the_decision_is_told_with_figure_bound_verdict_and_evidence_of_each_gate(
+    comparison: Comparison, pictures: dict[str, bytes]
+) -> None:
     assert "No decision yet" in Page(report_html(comparison, pictures)).text
-    promoted = Page(report_html(decided(comparison, 34.0), pictures)).text
+    promoted = Page(report_html(decided(comparison, "promoted", PASSED), pictures)).text
     assert "Promoted. Version 3 (xception_multi)" in promoted
-    assert "beats_baseline" in promoted
-    refused = Page(report_html(decided(comparison, None), pictures)).text
+    assert "test_mae 8.13 at most 9 passed test MAE, months test/metrics.json" in promoted
+    refused = Page(report_html(decided(comparison, "not promoted", PASSED, MISSING, STALE, NO_NUMBER), pictures)).text
     assert "Not promoted. Version 3" in refused
-    assert "missing" in refused
-    assert "FAILED" in refused
+    assert "latency missing at most 1.50 FAILED not measured evidence.json" in refused
+    assert "onnx_agrees 0.01 at most 0.05 FAILED largest difference; stale: of another model" in refused
+    assert "test_r2 nan at least 0.90 FAILED" in refused
+
+
+def test_a_version_that_awaits_approval_is_told_as_such(comparison: Comparison, pictures: dict[str, bytes]) -> None:
+    awaiting = Page(report_html(decided(comparison, "awaits approval", PASSED), pictures))
+    assert "Awaits approval. Version 3" in awaiting.text
+    assert "decision yes" in awaiting.values("class")
+
+
+def test_an_override_is_told_with_who_and_why(comparison: Comparison, pictures: dict[str, bytes]) -> None:
+    page = Page(report_html(decided(comparison, "already champion", PASSED, OVERRIDDEN), pictures))
+    assert "worst_subgroup_mae 15 at most 14 overridden worst band; overridden by A. <b>Roe</b>: few toddlers" in (
+        page.text
+    )
+    assert "Overridden." not in page.text
+
+
+def test_overrides_by_which_the_champion_serves_are_told_in_reports_about_others(
+    comparison: Comparison, pictures: dict[str, bytes]
+) -> None:
+    standing = (f"champion version 2: {OVERRIDDEN}",)
+    page = Page(report_html(decided(comparison, "not promoted", MISSING, standing=standing), pictures))
+    assert "Overridden. The champion serves although it did not pass every gate: champion version 2:" in page.text
+    assert "overridden by A. <b>Roe</b>: few toddlers" in page.text
 
 
 def test_files_appear_whole_and_figures_are_strict_json(comparison: Comparison, tmp_path: Path) -> None:
     one = replace(comparison, models=comparison.models[:1], ablations=())
-    html = write_report(decided(one, 34.0), tmp_path / "night")
+    html = write_report(decided(one, "promoted", PASSED, NO_NUMBER), tmp_path / "night")
     document = json.loads((tmp_path / "night" / "report.json").read_text(), parse_constant=pytest.fail)
     assert document["schema_version"] == 1
     assert [model["name"] for model in document["models"]] == ["xception_multi"]
     assert document["models"][0]["test"]["mae"] == comparison.models[0].test.metrics.mae.value
     assert document["decision"]["outcome"] == "promoted"
+    assert [gate["verdict"] for gate in document["decision"]["gates"]] == ["passed", "FAILED"]
+    assert document["decision"]["gates"][1]["figure"] is None
     assert document["best_on_validation"] == document["candidate"] == "xception_multi"
     written = {str(path.relative_to(html.parent)) for path in html.parent.rglob("*") if path.is_file()}
     assert {"report.html", "report.json", "plots/comparison.png", "plots/xception_multi/loss_curves.png"} <= written

@@ -109,7 +109,7 @@ def test_the_recorded_correction_reaches_every_answer(predictor: Predictor, hand
     corrected, image = Predictor.from_folder(copy), read_image(hand)
     plain = predictor.predict(hand, "F").bone_age_months
     assert corrected.predict(hand, "F").bone_age_months == pytest.approx(1.1 * plain - 10, abs=1e-3)
-    prepared = preprocess(image, predictor.bundle.preprocessing)[None]
+    prepared = preprocess(image, predictor.preprocessing)[None]
     months = [one.predict_prepared(prepared, ["F"])[0] for one in (predictor, corrected)]
     assert months[1] == pytest.approx(1.1 * months[0] - 10, abs=1e-3)
 
