@@ -65,7 +65,7 @@ class EvidenceFacts(Strict):
     synthetic: bool
     mlflow_run_id: str
     trained_by: str
-    code_digest: str
+    code_digest: str = ""  # of evidence from before it was recorded
     data_errors: int | None = Field(None, ge=0)
     leaks: int | None = Field(None, ge=0)
     baseline_mae: float | None = None
