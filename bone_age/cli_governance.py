@@ -121,10 +121,13 @@ def history(
 def verify() -> None:
     """Check ledger, anchor, alias, every version's files, the champion's evidence; a line and exit code 1 if amiss."""
     from bone_age.governance.anchoring import open_ledger
+    from bone_age.governance.audit import notes
     from bone_age.governance.audit import verify as findings
 
     is_amiss = False
-    for line in findings(open_ledger()):
+    ledger = open_ledger()
+    _say(notes(ledger))
+    for line in findings(ledger):
         print(line)
         is_amiss = True
     if is_amiss:

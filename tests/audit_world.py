@@ -179,6 +179,7 @@ def _registered(dataset: Dataset, name: str, scratch: Path) -> int:
         "dataset_fingerprint": dataset.fingerprint,
         "synthetic": "True",
         "model_digest": bundle.digest,
+        "onnx_sha256": bundle.onnx_sha256,
         "policy_digest": POLICY.digest,
         "lock_digest": provenance().lock_digest,
         "git_dirty": provenance().git_dirty,

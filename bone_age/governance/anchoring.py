@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mlflow.exceptions import MlflowException
 
 from bone_age.governance.ledger import Ledger
@@ -16,7 +18,7 @@ class MlflowAnchor:
     """`ledger_head` = `number:digest` on the registered model, which is made when it is not there yet."""
 
     def read(self) -> tuple[int, str] | None:
-        """The anchored entry; None where nothing was anchored yet."""
+        """The anchored entry; None where nothing was anchored yet, or what is there is no anchor."""
         try:
             tags = connect().get_registered_model(REGISTERED_MODEL).tags
         except MlflowException as error:
@@ -24,7 +26,7 @@ class MlflowAnchor:
                 return None
             raise
         number, _, digest = tags.get(TAG, "").partition(":")
-        return (int(number), digest) if number.isdigit() else None
+        return (int(number), digest) if re.fullmatch("[0-9]{1,18}", number) else None
 
     def write(self, number: int, digest: str) -> None:
         client = connect()

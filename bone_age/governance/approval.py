@@ -13,7 +13,7 @@ from bone_age.governance.gates import judge
 from bone_age.governance.ledger import Ledger
 from bone_age.governance.policy import Policy
 from bone_age.governance.ruling import Ruling
-from bone_age.governance.stored import incumbent_now, promotion_of, recorded_bundle, recorded_evidence
+from bone_age.governance.stored import incumbent_now, promotion_of, recorded_bundle, recorded_evidence, store_policy
 from bone_age.governance.succession import install, reconcile
 from bone_age.provenance import provenance
 
@@ -113,8 +113,9 @@ def roll_back(approver: str, reason: str, to: int | None, policy: Policy) -> tup
         The version that served (None: it was no longer registered), the one that serves now, and what had to be put
         in order before.
     Raises:
-        InputError: There is nothing to go back to, or `to` never was champion and the policy does not allow it.
-        ModelError: The files of `to` are damaged.
+        InputError: There is nothing to go back to, or `to` never was champion and the policy, which has to be the one
+            that it was judged under, does not allow it.
+        ModelError: The files of `to` are damaged, or it never was champion and has no evidence.
         UnderWayError: Another promotion or rollback is at work or was first.
     """
     ledger = open_ledger()
@@ -122,11 +123,10 @@ def roll_back(approver: str, reason: str, to: int | None, policy: Policy) -> tup
     today = ledger.champion_on()
     if today is None:
         raise InputError("there is no champion to roll back from")
-    crowned = {entry.version for entry in ledger.entries(events=NEW_CHAMPION)}
-    if to is not None and to not in crowned and not policy.rollback_to_any_version:
-        raise InputError(f"--to {to}: that version never was champion, and the policy does not allow going to one")
     if to is not None and to == today.version:
         raise InputError(f"--to {to}: that version is the champion already")
+    if to is not None and to not in {entry.version for entry in ledger.entries(events=NEW_CHAMPION)}:
+        _require_rollback_to_any(ledger, to, approver, policy)
     target = to if to is not None else _last_that_verifies(ledger, today.version)
     if target is None:
         raise InputError("there is no earlier champion whose files still verify")
@@ -134,6 +134,7 @@ def roll_back(approver: str, reason: str, to: int | None, policy: Policy) -> tup
     if not facts.architecture.startswith("xception"):
         raise InputError(f"version {target} is {facts.architecture}; only Xception versions serve")
     promotion = promotion_of(ledger, target)
+    store_policy(facts.run_id, policy)
     install(
         ledger,
         NewEntry(
@@ -151,6 +152,20 @@ def roll_back(approver: str, reason: str, to: int | None, policy: Policy) -> tup
         ),
     )
     return today.version, target, said
+
+
+def _require_rollback_to_any(ledger: Ledger, to: int, approver: str, policy: Policy) -> None:
+    """To a version that never was champion: only if the policy that it was judged under allows it, and two persons."""
+    if not policy.rollback_to_any_version:
+        raise InputError(f"--to {to}: that version never was champion, and the policy does not allow going to one")
+    evidence = recorded_evidence(ledger, registry.version_facts(to))
+    if evidence.facts.policy_digest != policy.digest:
+        raise InputError(
+            f"--to {to}: that version never was champion, and was judged under policy "
+            f"{evidence.facts.policy_digest[:12]}, not under this one ({policy.digest[:12]})"
+        )
+    if policy.two_person and _same_name(evidence.facts.trained_by, approver):
+        raise InputError(f"--to {to}: trained by {approver.strip()}; the policy asks for another approver")
 
 
 def _last_that_verifies(ledger: Ledger, today: int | None) -> int | None:

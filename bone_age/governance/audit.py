@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from bone_age import registry
 from bone_age.errors import BoneAgeError
+from bone_age.governance.audit_bundle import attached
 from bone_age.governance.entries import Entry, Event
 from bone_age.governance.ledger import Ledger
 from bone_age.governance.stored import evidence_digests, load_evidence, promotion_of
 from bone_age.mlflow_connection import connect, first_line
 from bone_age.registry import VersionFacts
 from bone_age.serving.bundle import Bundle, load_bundle
+
+TOLD = {
+    Event.PROMOTED: ("promoted", "already champion"),
+    Event.REJECTED: ("not promoted",),
+    Event.GATES: ("awaits approval",),
+}
 
 
 def verify(ledger: Ledger) -> Iterator[str]:
@@ -40,6 +48,17 @@ def _chain(ledger: Ledger) -> Iterator[str]:
         yield "ledger: its anchor, the tag ledger_head of the registered model in MLflow, is gone"
 
 
+def notes(ledger: Ledger) -> list[str]:
+    """What is worth knowing and is no sign of tampering by itself."""
+    found = [
+        f"ledger: entry {entry.number}: {entry.reason}" for entry in ledger.entries(events=(Event.ANCHOR_RENEWED,))
+    ]
+    head = ledger.head()
+    if head is not None and head.signature and not ledger.checks_signatures:
+        found.append("ledger: entries are signed; without BONE_AGE_LEDGER_PUBLIC_KEY the signatures are not checked")
+    return found
+
+
 def _alias(ledger: Ledger) -> Iterator[str]:
     champion, alias = ledger.champion_on(), registry.version_by_alias(registry.CHAMPION)
     recorded, pointed = champion.version if champion else None, int(alias.version) if alias else None
@@ -52,8 +71,12 @@ def _alias(ledger: Ledger) -> Iterator[str]:
 def _champion(ledger: Ledger) -> Iterator[str]:
     """Is it the model that was promoted, on evidence? Whether that is still there is looked at with its version."""
     champion = ledger.champion_on()
-    promotion = promotion_of(ledger, champion.version) if champion and champion.version else None
-    if promotion is None:  # none, or one from before the ledger began
+    if champion is None or champion.version is None:
+        return
+    promotion = promotion_of(ledger, champion.version)
+    if promotion is None:
+        if not evidence_digests(ledger, champion.version):
+            yield f"champion version {champion.version}: entry {champion.number} made it champion without any evidence"
         return
     name, digest = f"champion version {promotion.version}", promotion.details.get("evidence_sha256")
     if not digest:
@@ -71,7 +94,13 @@ def _versions(ledger: Ledger) -> Iterator[str]:
             yield f"version {version}: is in the ledger (entry {entry.number}) but no longer registered"
     for version, facts in found.items():
         known = recorded.get(version)
-        for findings in (_files_and_tags(facts, known), _run(facts, known), _evidence(ledger, facts)):
+        checks = (
+            _files_and_tags(facts, known),
+            _run(facts, known),
+            _evidence(ledger, facts),
+            _decision(ledger, facts, known),
+        )
+        for findings in (*checks, attached.findings(ledger, facts)):
             yield from (f"version {version}: {finding}" for finding in findings)
 
 
@@ -107,12 +136,33 @@ def _told_by(bundle: Bundle) -> dict[str, str]:
 def _run(facts: VersionFacts, known: Entry | None) -> Iterator[str]:
     if known is not None and known.run_id != facts.run_id:
         yield f"is of run {facts.run_id or 'none'}, the ledger recorded {known.run_id}"
+    run = _fetched(facts.run_id)
+    if run is None or run.info.lifecycle_stage != "active":
+        yield f"its run {facts.run_id} is {run.info.lifecycle_stage if run else 'gone'}"
+    parent_id = run.data.tags.get("mlflow.parentRunId") if run else None
+    if parent_id:
+        parent = _fetched(parent_id)
+        if parent is None or parent.info.lifecycle_stage != "active":
+            yield f"the pipeline run {parent_id} above its run is {parent.info.lifecycle_stage if parent else 'gone'}"
+
+
+def _fetched(run_id: str) -> Run | None:
     try:
-        stage = connect().get_run(facts.run_id).info.lifecycle_stage
+        return connect().get_run(run_id)
     except MlflowException:
-        stage = "gone"
-    if stage != "active":
-        yield f"its run {facts.run_id} is {stage}"
+        return None
+
+
+def _decision(ledger: Ledger, facts: VersionFacts, known: Entry | None) -> Iterator[str]:
+    """The tag is for who reads the version's page; it may not say what the ledger does not."""
+    if known is None:
+        return
+    rulings = [entry for entry in ledger.entries(events=tuple(TOLD)) if entry.version == facts.version]
+    said = facts.tags.get("decision", "").partition(":")[0]
+    allowed = TOLD[rulings[-1].event] if rulings else ()
+    if said and said not in allowed:
+        recorded = f"{rulings[-1].event} (entry {rulings[-1].number})" if rulings else "no decision"
+        yield f"tag decision says '{said}', the ledger recorded {recorded}"
 
 
 def _evidence(ledger: Ledger, facts: VersionFacts) -> Iterator[str]:

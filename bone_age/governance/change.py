@@ -53,13 +53,20 @@ def changed_settings(before_yaml: str, after_yaml: str, rules: PredeterminedChan
 
 
 def changed_population(before: pd.DataFrame, after: pd.DataFrame, rules: PredeterminedChange) -> list[str]:
-    """Radiographs that are gone, and groups whose share moved.
+    """Radiographs that are gone, have another label or left the test split, and groups whose share moved.
 
     Args:
-        before, after: Manifests with `sha256`, `sex` and `bone_age_months`.
+        before, after: Manifests with `sha256`, `sex`, `bone_age_months` and `split`.
     """
     lost = 1 - before["sha256"].isin(set(after["sha256"])).mean()
     found = [f"{lost:.1%} of the champion's radiographs are gone"] if lost > rules.rows_lost_share else []
+    kept = before.merge(after, on="sha256", suffixes=("", "_after")).drop_duplicates("sha256")
+    relabelled = (kept["bone_age_months"] != kept["bone_age_months_after"]) | (kept["sex"] != kept["sex_after"])
+    if relabelled.any():
+        found.append(f"{relabelled.sum()} of the champion's radiographs have another label")
+    learnt = (kept["split"] == "test") & (kept["split_after"] != "test")
+    if learnt.any():
+        found.append(f"{learnt.sum()} radiographs that the champion was tested on are no longer for testing")
     shares = [_shares(table) for table in (before, after)]
     moved = shares[1].sub(shares[0], fill_value=0.0).abs()
     group = str(moved.idxmax())

@@ -49,6 +49,8 @@ class Event(StrEnum):
     ROLLED_BACK = "rolled_back"
     ALIAS_REPAIRED = "alias_repaired"
     ABANDONED = "abandoned"
+    BUNDLED = "bundled"
+    ANCHOR_RENEWED = "anchor_renewed"
 
 
 NEW_CHAMPION = (Event.PROMOTED, Event.ROLLED_BACK, Event.ALIAS_REPAIRED)

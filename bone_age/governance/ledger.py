@@ -13,17 +13,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from sqlalchemy import Select, insert
+from sqlalchemy import Connection, Select, insert
 
 from bone_age.errors import AnchorError, LedgerConditionError
 from bone_age.governance.chain import Chain, Row, rows_of
-from bone_age.governance.entries import Entry, NewEntry
+from bone_age.governance.entries import Entry, Event, NewEntry
 from bone_age.governance.ledger_signature import read_private_key, read_public_key, sign
 from bone_age.governance.ledger_storage import ANCHORING, LEDGER, Storage
 from bone_age.governance.ledger_verification import Finding, check_chain, merged
 from bone_age.settings import Home
 
 Refusal = Callable[[Chain], str | None]
+_RENEWED = NewEntry(
+    event=Event.ANCHOR_RENEWED,
+    actor="ledger",
+    reason="the anchor was gone and is set anew; whether the end was cut off before this entry cannot be seen",
+)
 
 
 class Anchor(Protocol):
@@ -78,16 +83,30 @@ class Ledger(Chain):
             chain = Chain.within(connection)
             if unless is not None and (why := unless(chain)) is not None:
                 raise LedgerConditionError(f"ledger: {new.event} is not recorded: {why}")
-            entry = Entry.sealed(new, chain.head(), datetime.now(UTC))
-            if self._private is not None:
-                entry = entry.model_copy(update={"signature": sign(self._private, entry.digest)})
-            connection.execute(insert(LEDGER).values(entry.model_dump(mode="json")))
+            head = chain.head()
+            if head is not None and head.number > 1 and self._lost_its_anchor():
+                head = self._write(connection, _RENEWED, head)
+            entry = self._write(connection, new, head)
         try:
             self._move_anchor()
         except Exception as error:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise AnchorError(f"ledger: entry {entry.number} is written, its anchor is not: {why}") from error
         return entry
+
+    def _write(self, connection: Connection, new: NewEntry, head: Entry | None) -> Entry:
+        entry = Entry.sealed(new, head, datetime.now(UTC))
+        if self._private is not None:
+            entry = entry.model_copy(update={"signature": sign(self._private, entry.digest)})
+        connection.execute(insert(LEDGER).values(entry.model_dump(mode="json")))
+        return entry
+
+    def _lost_its_anchor(self) -> bool:
+        """An anchor that does not answer is not lost; `append` says so when it cannot move it."""
+        try:
+            return self._anchor is not None and self._anchor.read() is None
+        except Exception:  # anchors are kept in services of any kind
+            return False
 
     def verify(self, public_key: Path | None = None) -> list[Finding]:
         """Check the whole ledger: digests, order, times, signatures, anchor, and the database's guards.
@@ -99,6 +118,11 @@ class Ledger(Chain):
         guards = [Finding(None, f"the database's guard {name} is gone") for name in self._storage.fallen_guards()]
         anchored = self._anchor.read() if self._anchor else None
         return guards + merged(check_chain(self.rows(after=-(2**31)), anchored, self._anchor is not None, key))
+
+    @property
+    def checks_signatures(self) -> bool:
+        """Whether `verify` has a key to check them with."""
+        return self._public is not None
 
     @property
     def is_anchored(self) -> bool:
@@ -130,7 +154,7 @@ def unless_champion_changed(version: int | None) -> Refusal:
 
     def refusal(chain: Chain) -> str | None:
         if (intent := chain.open_intent()) is not None:
-            return f"entry {intent.number} by {intent.actor} is an intent that is still open"
+            return f"a promotion or rollback by {intent.actor} is at work or was cut short (entry {intent.number})"
         champion = chain.champion_on()
         today = champion.version if champion else None
         return None if today == version else f"the champion is version {today}, no longer version {version}"

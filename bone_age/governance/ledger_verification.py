@@ -16,6 +16,8 @@ from bone_age.errors import InputError
 from bone_age.governance.entries import GENESIS, digest_of_entry
 from bone_age.governance.ledger_signature import is_signed
 
+BEFORE_SIGNING = "not signed; the first signature covers it, as every entry holds the digest of the one before"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -63,7 +65,7 @@ def check_chain(
         time = str(row["time"])
         signed += bool(row["signature"])
         if key is not None and not row["signature"]:
-            yield Finding(number, "not signed")
+            yield Finding(number, "not signed" if signed else BEFORE_SIGNING, is_note=not signed)
         elif key is not None and not is_signed(key, str(digest), str(row["signature"])):
             yield Finding(number, "its signature is not of the configured key")
         if anchor is not None and number == anchor[0] and digest != anchor[1]:
@@ -73,6 +75,8 @@ def check_chain(
     if is_anchored and number and (anchor is None or anchor[0] < number):
         held = "no entry" if anchor is None else f"entry {anchor[0]}"
         yield Finding(None, f"the anchor holds {held}, the last is {number}; the next entry moves it", is_note=True)
+    if key is not None and number and not signed:
+        yield Finding(None, "no entry is signed, though a key is configured")
     if signed and key is None:
         yield Finding(None, f"{signed} entries are signed; no key was given to check them with", is_note=True)
 

@@ -66,14 +66,30 @@ def reconcile(ledger: Ledger) -> list[str]:
         said.append(_close_dead(ledger, intent))
     champion, alias = ledger.champion_on(), registry.version_by_alias(registry.CHAMPION)
     if _number(alias) == (champion.version if champion else None):
-        return said
+        return said + _told_late(champion, alias)
     if champion is None and alias is not None and _is_older(alias, ledger):
         return [*said, _adopt(ledger, VersionFacts.of(alias))]
     return said + _put_back(ledger, champion)
 
 
+def _told_late(champion: Entry | None, alias: ModelVersion | None) -> list[str]:
+    """A promotion that died after its last entry has left the version's page with the decision before it."""
+    if champion is None or alias is None or champion.event != Event.PROMOTED:
+        return []
+    told = alias.tags.get("decision", "")
+    if told.partition(":")[0] not in ("not promoted", "awaits approval"):
+        return []
+    registry.set_version_tag(int(alias.version), "decision", f"promoted: entry {champion.number} of the ledger")
+    return [f"version {alias.version} still said '{told.partition(':')[0]}'; it says promoted now"]
+
+
 def _is_older(alias: ModelVersion, ledger: Ledger) -> bool:
-    """Could the version have become champion before there was a ledger to record it in?"""
+    """Could the version have become champion before there was a ledger to record it in?
+
+    Not one that the ledger knows since it was registered: whoever made that champion had a ledger to say so.
+    """
+    if any(entry.version == int(alias.version) for entry in ledger.entries(events=(Event.REGISTERED,))):
+        return False
     first = next(ledger.entries(), None)
     return first is None or alias.creation_timestamp < first.moment.timestamp() * 1000
 

@@ -215,3 +215,11 @@ def test_tampering_is_named_in_one_line_each(
     for expected in TAMPERING[tamper]:
         assert any(re.match(expected, line) for line in lines), (expected, lines)
     assert len(lines) <= len(TAMPERING[tamper]) + 1, lines
+
+
+@pytest.mark.parametrize("written", ["x", "²:a", "", "7", "-1:aa", f"{10**30}:aa"])
+def test_what_is_no_anchor_is_one_that_is_gone(written: str, two_champions: World) -> None:
+    connect().set_registered_model_tag("bone-age", "ledger_head", written)
+    findings = two_champions.findings()
+    assert findings
+    assert all("anchor" in finding for finding in findings), findings

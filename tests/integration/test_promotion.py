@@ -388,11 +388,23 @@ def test_a_rollback_refuses_what_never_was_champion_unless_the_policy_allows(wor
         roll_back("A. Roe", "drift", 3, POLICY)
     with pytest.raises(InputError, match="is the champion already"):
         roll_back("A. Roe", "drift", 2, POLICY)
-    generous = POLICY.model_copy(update={"rollback_to_any_version": True})
-    with pytest.raises(InputError, match="only Xception versions serve"):
-        roll_back("A. Roe", "drift", 4, generous)
-    assert roll_back("A. Roe", "drift", 3, generous)[:2] == (2, 3)
+    assert world.findings() == []
+
+
+def test_to_a_version_that_never_was_champion_only_by_the_policy_that_judged_it(world: World) -> None:
+    world.crown(1, 2)
+    generous = world.under(rollback_to_any_version=True, two_person=True)
+    with pytest.raises(ModelError, match="no evidence was collected"):
+        roll_back("A. Roe", "drift", 3, generous.policy)
+    world.collect(3)
+    with pytest.raises(InputError, match="was judged under policy"):
+        roll_back("A. Roe", "drift", 3, generous.policy)
+    generous.collect(3)
+    with pytest.raises(InputError, match="trained by Trainer; the policy asks for another approver"):
+        roll_back("Trainer", "drift", 3, generous.policy)
+    assert roll_back("A. Roe", "drift", 3, generous.policy)[:2] == (2, 3)
     assert roll_back("A. Roe", "drift", 1, POLICY)[:2] == (3, 1)
+    assert world.findings() == []
 
 
 def test_after_the_champion_was_deleted_a_rollback_still_finds_the_one_before(world: World) -> None:

@@ -159,7 +159,7 @@ def check_exactly_one_wins(world: World, promoters: tuple[Promoter, Promoter, Pr
             assert loser["error"] == "UnderWayError"
             assert (
                 "another command is at work" in loser["told"]
-                or "is still open" in loser["told"]
+                or "is at work" in loser["told"]
                 or (f"the champion is version {winners[0]}, no longer version 1" in loser["told"])
             )
         else:  # it came so late that it was judged against the winner, and it is no better
@@ -194,7 +194,7 @@ def test_a_command_that_still_runs_is_not_disturbed(world: World) -> None:
         patch.setattr(registry, "set_alias", meanwhile)
         install(world.ledger, act(2, 1))
     assert "at work since" in told[0]
-    assert "still open" in told[1]
+    assert "is at work" in told[1]
     assert world.alias == world.recorded == 2
 
 
@@ -296,8 +296,28 @@ def test_a_champion_from_before_the_ledger_began_is_taken_over(world: World) -> 
         record_registered(registry.version_facts(version))
     world.collect(2, 7.0)
     assert world.promote(2).promoted
-    assert roll_back("A. Roe", "drift", None, POLICY)[:2] == (2, 1)
     assert world.findings() == []
+    assert roll_back("A. Roe", "drift", None, POLICY)[:2] == (2, 1)
+    (finding,) = world.findings()
+    assert "made it champion without any evidence" in finding
+
+
+def test_an_alias_on_a_version_that_the_ledger_knows_is_not_taken_over(world: World) -> None:
+    connect().set_registered_model_alias("bone-age", "champion", "1")
+    assert reconcile(world.ledger) == [
+        "the alias champion pointed to version 1 without an entry in the ledger; removed",
+    ]
+    assert world.alias is world.recorded is None
+
+
+def test_a_promotion_that_died_after_its_last_entry_is_told_on_the_page(world: World) -> None:
+    world.crown(1)
+    world.collect(2, 7.0)
+    registry.set_version_tag(2, "decision", "not promoted: failed test_mae")
+    install(world.ledger, act(2, 1))
+    assert any("tag decision says 'not promoted'" in finding for finding in world.findings())
+    assert reconcile(world.ledger) == ["version 2 still said 'not promoted'; it says promoted now"]
+    assert reconcile(world.ledger) == []
 
 
 def test_a_champion_that_was_deleted_leaves_none_and_blocks_nothing(world: World) -> None:

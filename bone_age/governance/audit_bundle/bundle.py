@@ -25,7 +25,9 @@ from bone_age.governance.audit_bundle.sbom import sbom_of
 from bone_age.governance.audit_bundle.sources import Sources, gather
 from bone_age.governance.audit_bundle.zipping import with_sums, zipped
 from bone_age.governance.chain import Chain
+from bone_age.governance.entries import Event, NewEntry
 from bone_age.mlflow_connection import connect, first_line
+from bone_age.provenance import operator
 
 ARTIFACTS = "audit"
 TAG = "audit_bundle_sha256"
@@ -45,7 +47,12 @@ class AuditBundle:
 
     @property
     def file_name(self) -> str:
-        return f"bone-age-{self.version}.zip"
+        return file_name(self.version)
+
+
+def file_name(version: int) -> str:
+    """What the bundle of a version is called."""
+    return f"bone-age-{version}.zip"
 
 
 def build(version: int, ledger: Chain) -> AuditBundle:
@@ -64,14 +71,13 @@ def contents(sources: Sources) -> dict[str, bytes]:
     if sbom is None:
         sources = replace(sources, absent={**sources.absent, "bill of materials": "no environment was recorded"})
     card = card_of(sources)
-    run = sources.run.data
     version = {
         "version": sources.facts.version,
         "model_digest": sources.bundle.digest,
         "dataset_fingerprint": sources.bundle.facts.dataset_fingerprint,
         "run_id": sources.facts.run_id,
         "tags": sources.tags,
-        "trained_by": run.tags.get("trained_by"),
+        "trained_by": sources.run.data.tags.get("trained_by"),
         "absent": sources.absent,
     }
     made = {
@@ -80,13 +86,18 @@ def contents(sources: Sources) -> dict[str, bytes]:
         "model_card.html": to_html(card),
         "model_card.md": to_markdown(card),
         "version.json": _json(version),
-        "parameters.json": _json(dict(run.params)),
-        "metrics.json": _json(dict(run.metrics)),
+        **told_by_run(sources),
         "lineage.prov.json": lineage_of(sources),
         **({"environment/sbom.cdx.json": sbom} if sbom is not None else {}),
         **sources.extract.files(),
     }
     return {**sources.files, **made}
+
+
+def told_by_run(sources: Sources) -> dict[str, bytes]:
+    """What the version's run says that is no artifact."""
+    data = sources.run.data
+    return {"parameters.json": _json(dict(data.params)), "metrics.json": _json(dict(data.metrics))}
 
 
 def write(version: int, out: Path) -> AuditBundle:
@@ -124,6 +135,16 @@ def attach(version: int) -> AuditBundle:
             client.log_artifact(run_id, str(file), ARTIFACTS)
     except Exception as error:  # each artifact store has its own errors
         raise BoneAgeError(f"version {version}: its audit bundle cannot be stored: {first_line(error)}") from None
+    open_ledger().append(
+        NewEntry(
+            event=Event.BUNDLED,
+            actor=operator(),
+            reason=f"audit bundle of version {version} was attached",
+            version=version,
+            run_id=run_id,
+            details={TAG: made.sha256},
+        )
+    )
     registry.set_version_tag(version, TAG, made.sha256)
     return made
 

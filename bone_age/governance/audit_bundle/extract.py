@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from bone_age.errors import BoneAgeError
 from bone_age.governance.chain import Chain
-from bone_age.governance.entries import NEW_CHAMPION, Entry, canonical_bytes
+from bone_age.governance.entries import NEW_CHAMPION, Entry, Event, canonical_bytes
 from bone_age.governance.ledger_verification import check_chain, merged
 
 
@@ -68,6 +68,8 @@ class Extract:
 
 
 def _is_about(row: dict[str, Any], version: int, run_id: str) -> bool:
+    if row["event"] == Event.BUNDLED:  # that a bundle was made is no part of it
+        return False
     if row["version"] == version or (run_id and row["run_id"] == run_id):
         return True
     return row["event"] in NEW_CHAMPION and row["previous_version"] == version

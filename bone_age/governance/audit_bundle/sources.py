@@ -67,6 +67,8 @@ PARTS = (
     Part("data_validation", "pipeline", "data_validation", "result of Great Expectations"),
     Part("dataset", "pipeline", "splits", "manifest with a SHA-256 a radiograph, and the splits"),
     Part("report/report.json", "pipeline", "report/report.json", "comparison with the run's other models, ablations"),
+    Part("report/report.html", "pipeline", "report/report.html", "the same to read"),
+    Part("config.json", "pipeline", "config.json", "configuration of the pipeline run"),
 )
 
 
@@ -171,7 +173,7 @@ def _add_parts(run: Run, files: dict[str, bytes], absent: dict[str, str]) -> Non
         except ModelError as error:
             why_no_pipeline = str(error)
     for part in PARTS:
-        found = _artifacts(runs[part.run].info.run_id, part.artifact) if part.run in runs else {}
+        found = artifacts_of(runs[part.run].info.run_id, part.artifact) if part.run in runs else {}
         for inner, content in found.items():
             files[f"{part.path}/{inner}" if inner else part.path] = content
         if not found:
@@ -179,8 +181,12 @@ def _add_parts(run: Run, files: dict[str, bytes], absent: dict[str, str]) -> Non
             absent[part.meaning] = f"was not recorded with the {part.run} run" if is_there else why_no_pipeline
 
 
-def _artifacts(run_id: str, path: str) -> dict[str, bytes]:
-    """Content by path below `path`, `""` for a file; empty where there is none. Pictures are left out."""
+def artifacts_of(run_id: str, path: str) -> dict[str, bytes]:
+    """Content by path below `path`, `""` for a file; empty where there is none. Pictures are left out.
+
+    Raises:
+        ModelError: It is listed and cannot be read.
+    """
     client = connect()
     folder = path.rpartition("/")[0]
     if all(file.path != path for file in client.list_artifacts(run_id, folder or None)):

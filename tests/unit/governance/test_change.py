@@ -50,6 +50,18 @@ def test_radiographs_that_are_gone_are_told() -> None:
     assert changed_population(before, before.iloc[1:], PredeterminedChange(rows_lost_share=0.01)) == []
 
 
+def test_other_labels_and_test_radiographs_that_are_learnt_from_are_told() -> None:
+    before = manifest_table()
+    labels = before.assign(bone_age_months=before["bone_age_months"] + [3.0, *[0.0] * (len(before) - 1)])
+    assert changed_population(before, labels, RULES) == ["1 of the champion's radiographs have another label"]
+    tested = before["split"] == "test"
+    learnt = before.assign(split=before["split"].where(~tested, "train"))
+    said = f"{tested.sum()} radiographs that the champion was tested on are no longer for testing"
+    assert tested.any()
+    assert changed_population(before, learnt, RULES) == [said]
+    assert changed_population(before, before.sample(frac=1, random_state=3), RULES) == []
+
+
 def test_a_group_whose_share_moved_is_told() -> None:
     before = manifest_table()
     girls = before[before["sex"] == "F"]

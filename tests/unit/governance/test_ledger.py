@@ -242,7 +242,7 @@ def test_an_intent_is_recorded_only_if_none_is_open_and_the_champion_is_the_same
     with pytest.raises(LedgerConditionError, match="the champion is version 10, no longer version 9"):
         ledger.append(new(Event.INTENT), unless=unless_champion_changed(9))
     intent = ledger.append(new(Event.INTENT), unless=unless_champion_changed(10))
-    with pytest.raises(LedgerConditionError, match=r"entry 11 by Dr\. Wu is an intent that is still open"):
+    with pytest.raises(LedgerConditionError, match=r"by Dr\. Wu is at work or was cut short \(entry 11\)"):
         ledger.append(new(Event.INTENT), unless=unless_champion_changed(10))
     assert ledger.head() == intent
 
@@ -454,6 +454,22 @@ def test_an_anchor_that_holds_nothing_is_a_note(ledger: Ledger, anchor: MemoryAn
     assert ["the anchor holds no entry" in str(finding) for finding in ledger.verify()] == [True]
 
 
+def test_an_anchor_that_went_is_set_anew_and_the_ledger_says_so_for_good(
+    ledger: Ledger, place: Home, anchor: MemoryAnchor
+) -> None:
+    with tampering(place) as connection:
+        connection.execute("DELETE FROM bone_age_ledger WHERE number > 8")
+    anchor.held = None
+    entry = ledger.append(new())
+    renewed = ledger.entry(9)
+    assert renewed is not None
+    assert (renewed.event, entry.number) == (Event.ANCHOR_RENEWED, 10)
+    assert "cut off" in renewed.reason
+    assert anchor.held == (10, entry.digest)
+    ledger.append(new())
+    assert [found.number for found in ledger.entries(events=(Event.ANCHOR_RENEWED,))] == [9]
+
+
 @pytest.mark.parametrize("guard", ["no_update", "no_delete", "no_replace"])
 def test_a_guard_that_fell_is_found_and_not_raised_again(ledger: Ledger, place: Home, guard: str) -> None:
     with sqlite3.connect(place.root / "ledger.db") as connection:
@@ -487,6 +503,22 @@ def test_signed_entries_are_checked_with_either_half_of_the_key(tmp_path: Path) 
     (note,) = Ledger.open(home_at(tmp_path)).verify()
     assert note.is_note
     assert str(note) == "1 entries are signed; no key was given to check them with"
+
+
+def test_signing_may_begin_later_and_then_may_not_stop(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    unsigned = Ledger.open(home_at(tmp_path))
+    unsigned.append(new())
+    unsigned.append(new())
+    place = home_at(tmp_path, ledger_key=key_file(tmp_path / "key.pem", key))
+    signing = Ledger.open(place)
+    assert faults(signing) == ["no entry is signed, though a key is configured"]
+    signing.append(new())
+    (note,) = signing.verify()
+    assert note.is_note
+    assert str(note).startswith("entry 1 to 2: not signed; the first signature covers it")
+    unsigned.append(new())
+    assert faults(signing) == ["entry 4: not signed"]
 
 
 def test_who_writes_the_chain_anew_without_the_key_is_found(tmp_path: Path) -> None:
