@@ -221,6 +221,7 @@ def _promote(dataset: Dataset, version: int) -> None:
     evidence = Evidence(told, test, dataset.table, "name: world\n", _robustness(dataset))
     digest = store_evidence(evidence)
     ruling = Ruling(evidence, digest, POLICY, None, judge(evidence, POLICY, None))
+    ruling.keep_policy()
     install(open_ledger(), ruling.entry(Event.PROMOTED, "Dr. Roe <roe@example.invalid>", "reviewed the report"))
     ruling.announced(open_ledger(), "promoted")
 

@@ -86,6 +86,7 @@ def promote_version(
     stale = evidence.staleness(bundle.digest, bundle.facts.dataset_fingerprint, policy.digest)
     gates = with_overrides(judge(evidence, policy, incumbent, stale), overrides, policy, approver.strip())
     ruling = Ruling(evidence, evidence_sha256 or facts.evidence_sha256, policy, incumbent, gates)
+    ruling.keep_policy()
     if ruling.failed:
         ledger.append(ruling.entry(Event.REJECTED, approver.strip(), f"{reason.strip()}; {ruling.reason}"))
         return ruling.announced(ledger, "not promoted"), said

@@ -66,6 +66,7 @@ def face_the_gates(candidates: Sequence[Candidate], policy: Policy, run_name: st
     if serves:
         gates = _as_overridden(gates, overridden_gates(promotion_of(ledger, chosen.version)))
     ruling = Ruling(evidence, chosen.evidence_sha256, policy, incumbent, gates)
+    ruling.keep_policy()
     if serves:
         return ruling.announced(ledger, "already champion"), said
     actor, by = f"policy {policy.digest[:12]}", f"pipeline run {run_name}, started by {operator()}"

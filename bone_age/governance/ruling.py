@@ -57,6 +57,10 @@ class Ruling:
             details={"evidence_sha256": self.evidence_sha256, "gates": [gate.to_json() for gate in self.gates]},
         )
 
+    def keep_policy(self) -> None:
+        """Before anything is recorded: an entry must not name a policy that is nowhere, whatever dies in between."""
+        store_policy(self.evidence.facts.mlflow_run_id, self.policy)
+
     def announced(self, ledger: Chain, outcome: Outcome, reason: str | None = None) -> Decision:
         """The decision, also as tag and description of the version in MLflow.
 
@@ -76,7 +80,6 @@ class Ruling:
             evidence_uri=f"runs:/{facts.mlflow_run_id}/{evidence_path(self.evidence_sha256)}",
             standing_overrides=standing_overrides(ledger),
         )
-        store_policy(facts.mlflow_run_id, self.policy)
         registry.set_version_tag(facts.version, "decision", f"{outcome}: {decision.reason}"[:5000])
         said = registry.version_facts(facts.version).description.split(GATES_HEADING)[0].rstrip()
         found = f"{outcome}; evidence is below {decision.evidence_uri}\n\n{gates_table(self.gates)}"

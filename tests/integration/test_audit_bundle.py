@@ -29,7 +29,7 @@ from bone_age.governance.entries import Event, NewEntry, digest_of_entry
 from bone_age.mlflow_connection import connect, reopened
 from bone_age.serving.bundle import CARD
 from bone_age.settings import Home
-from tests.audit_world import AuditWorld, make_audit_world, record_another_version
+from tests.audit_world import POLICY, AuditWorld, make_audit_world, record_another_version
 
 REPOSITORY = Path(__file__).parents[2]
 LEDGER = "ledger/entries.jsonl"
@@ -204,6 +204,43 @@ def test_what_the_ledger_names_cannot_be_exchanged_by_making_the_sums_anew(
     code, said = verified(laid_out(summed_anew(exchanged), tmp_path / "bundle"))
     assert code == 1
     assert f"{path}: is not" in said
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (b'{"version": 99}', "says version 99, of which the ledger names no model"),
+        (b'{"version": 77}', "says version 77, of which the ledger names no model"),
+        (b'{"version": "1"}', "does not say which version"),
+        (b'{"version": 1.0}', "does not say which version"),
+        (b'{"version": true}', "does not say which version"),
+        (b'{"version": 1, "version": 1}', "does not say which version"),
+        (b"no JSON", "does not say which version"),
+        (None, "does not say which version"),
+    ],
+)
+def test_version_json_cannot_unbind_the_files_from_the_ledger(
+    version: bytes | None, expected: str, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    others = {name: content for name, content in files.items() if name != "version.json"}
+    changed = others if version is None else {**others, "version.json": version}
+    code, said = verified(laid_out(summed_anew(changed), tmp_path / "bundle"))
+    assert code == 1
+    assert f"version.json: {expected}" in said
+
+
+def test_a_policy_that_a_decision_names_has_to_be_there(files: dict[str, bytes], tmp_path: Path) -> None:
+    others = {name: content for name, content in files.items() if not name.startswith("policies/")}
+    code, said = verified(laid_out(summed_anew(others), tmp_path / "bundle"))
+    assert code == 1
+    assert f"policies/{POLICY.digest}.json: is missing; ledger entry " in said
+
+
+def test_a_key_that_is_twice_in_an_entry_is_found(files: dict[str, bytes], tmp_path: Path) -> None:
+    doubled = files[LEDGER].replace(b'{"actor":', b'{"actor":"somebody else","actor":', 1)
+    code, said = verified(laid_out(summed_anew({**files, LEDGER: doubled}), tmp_path / "bundle"))
+    assert code == 1
+    assert "ledger entry 1: is no entry" in said
 
 
 TOLD = ("Intended use and limits", "F_060_120", "xception_multi_clahe_off", "no difference could be shown",

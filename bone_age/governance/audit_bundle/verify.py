@@ -25,6 +25,7 @@ from typing import Any, Iterator  # noqa: UP035 (this file runs on older Pythons
 SUMS = "SHA256SUMS"
 NOT_INCLUDED = ("model.onnx", "model.keras")
 NOT_HASHED = ("digest", "signature")
+JUDGED = ("gates", "rejected", "overridden", "promoted")  # events whose policy was kept before they were recorded
 
 
 def main() -> int:
@@ -114,7 +115,7 @@ def read_entries(files: dict[str, bytes]) -> tuple[list[dict[str, Any]], list[st
             continue
         number += 1
         try:
-            entry = json.loads(line)
+            entry = json.loads(line, object_pairs_hook=unique)
             fields = {name: value for name, value in entry.items() if name not in NOT_HASHED}
             text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
             digest = sha256(text.encode("utf-8"))
@@ -147,7 +148,11 @@ def check_extract(files: dict[str, bytes], entries: list[dict[str, Any]]) -> Ite
 def check_bindings(files: dict[str, bytes], entries: list[dict[str, Any]]) -> Iterator[str]:
     """Files against the digests in the entries about this version."""
     version = document(files, "version.json").get("version")
-    own = [entry for entry in entries if entry.get("version") == version]
+    if type(version) is not int:  # True and 1.0 equal 1
+        yield "version.json: does not say which version this is, so that nothing binds the files to the ledger"
+    own = [entry for entry in entries if type(version) is int and entry.get("version") == version]
+    if type(version) is int and not any(entry.get("model_digest") for entry in own):
+        yield f"version.json: says version {version}, of which the ledger names no model"
     sums = files.get("model/checksums.json", b"")
     yield from against(own, "model_digest", sha256(sums), "model/checksums.json")
     for name, digest in document(files, "model/checksums.json").items():
@@ -173,6 +178,10 @@ def check_bindings(files: dict[str, bytes], entries: list[dict[str, Any]]) -> It
             text = json.dumps(document(files, path), sort_keys=True)
             if f"policies/{sha256(text.encode())}.json" != path:
                 yield f"{path}: is not the policy with that digest"
+    judged = {entry.get("policy_digest"): entry.get("number") for entry in own if entry.get("event") in JUDGED}
+    for digest, number in judged.items():
+        if digest and f"policies/{digest}.json" not in files:
+            yield f"policies/{digest}.json: is missing; ledger entry {number} names it"
 
 
 def against(own: list[dict[str, Any]], field: str, digest: str, path: str) -> Iterator[str]:
@@ -194,12 +203,20 @@ def fingerprint(manifest: bytes) -> str:
 
 
 def document(files: dict[str, bytes], path: str) -> dict[str, Any]:
-    """A JSON object; empty where it is none."""
+    """A JSON object; empty where it is none, or where a key is there twice."""
     try:
-        found = json.loads(files.get(path, b"{}"))
+        found = json.loads(files.get(path, b"{}"), object_pairs_hook=unique)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`, which would keep the last of two values without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def sha256(content: bytes) -> str:
