@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bone_age.cli_governance import add_to as add_governance
+from bone_age.plain_text import on_one_line
 
 if TYPE_CHECKING:
     from bone_age.serving.predictor import Prediction, Predictor
@@ -276,7 +277,7 @@ def _fail(error: BaseException, message: str, exit_code: int) -> None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {on_one_line(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(exit_code)
 
 

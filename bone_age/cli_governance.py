@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bone_age.errors import InputError
+from bone_age.plain_text import on_one_line
 
 if TYPE_CHECKING:
     from bone_age.governance.policy import Policy
@@ -66,9 +67,9 @@ def promote(
         print(json.dumps(decision.to_json(), indent=2, allow_nan=False))
     else:
         for gate in decision.gates:
-            print(f"{gate.verdict:>10}  {gate}")
+            _print(f"{gate.verdict:>10}  {gate}")
         for override_ in decision.standing_overrides:
-            print(f"overridden: {override_}")
+            _print(f"overridden: {override_}")
         print(f"models:/bone-age/{version}: {decision.outcome}")
     if not decision.promoted and decision.outcome != "already champion":
         raise typer.Exit(REFUSED)
@@ -106,15 +107,15 @@ def history(
         print(json.dumps([reign_json(ledger, reign) for reign in reigns], indent=2))
         return
     if not reigns:
-        print("there was no champion" + (f" on {on}" if on else " yet"))
+        _print("there was no champion" + (f" on {on}" if on else " yet"))
     for reign in reigns:
         until = f"{reign.until:%Y-%m-%d %H:%M}" if reign.until else "today"
-        print(
+        _print(
             f"{reign.since:%Y-%m-%d %H:%M} to {until}  version {reign.version}  {reign.event.value}  "
             f"{reign.approver}: {reign.reason}  (run {reign.run_id or 'unknown'})"
         )
         for gate in overrides_of(ledger, reign):
-            print(f"  overridden {gate}")
+            _print(f"  overridden {gate}")
 
 
 @audit.command()
@@ -128,7 +129,7 @@ def verify() -> None:
     ledger = open_ledger()
     _say(notes(ledger))
     for line in findings(ledger):
-        print(line)
+        _print(line)
         is_amiss = True
     if is_amiss:
         raise typer.Exit(1)
@@ -145,6 +146,11 @@ def bundle(
 
     made = write(version, out)
     print(f"{out}  {len(made.content) / 1e6:.1f} MB  sha256 {made.sha256}")
+
+
+def _print(line: str) -> None:
+    """One line, whatever people or tags put into it."""
+    print(on_one_line(line))
 
 
 def _overrides(given: list[str]) -> dict[str, str]:
@@ -176,4 +182,4 @@ def _reconcile() -> None:
 
 def _say(said: list[str]) -> None:
     for line in said:
-        print(f"note: {line}", file=sys.stderr)
+        print(on_one_line(f"note: {line}"), file=sys.stderr)

@@ -12,6 +12,7 @@ from bone_age.evaluation.bootstrap import Estimate
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluation import Evaluation
 from bone_age.governance.gate import Decision
+from bone_age.plain_text import on_one_line
 from bone_age.settings import Home
 
 _OUTCOMES = {
@@ -36,7 +37,7 @@ def show_outcome(comparison: Comparison, decision: Decision, report: Path, home:
     console.print(table)
     if comparison.dataset.synthetic:
         console.print("SYNTHETIC IMAGES: the figures show that the pipeline works, nothing about children.\n")
-    console.print(f"Why:    {decision.reason}", soft_wrap=True)
+    console.print(f"Why:    {on_one_line(decision.reason)}", soft_wrap=True, markup=False)
     console.print(f"Report: {report}", soft_wrap=True)
     console.print(f"MLflow: {mlflow_command(home)}", soft_wrap=True)
     console.print(_decision_line(decision), soft_wrap=True, style="bold")

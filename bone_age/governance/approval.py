@@ -15,6 +15,7 @@ from bone_age.governance.policy import Policy
 from bone_age.governance.ruling import Ruling
 from bone_age.governance.stored import incumbent_now, promotion_of, recorded_bundle, recorded_evidence, store_policy
 from bone_age.governance.succession import install, reconcile
+from bone_age.plain_text import is_blank, is_hidden, on_one_line
 from bone_age.provenance import provenance
 
 
@@ -22,11 +23,19 @@ def require_words(approver: str, reason: str) -> None:
     """Refuse an approval that nobody gave or that gives no reason.
 
     Raises:
-        InputError: One of the two is empty.
+        InputError: One of the two is empty, or holds what does not show as itself.
     """
     for name, value in (("--approver", approver), ("--reason", reason)):
-        if not value.strip():
+        if is_blank(value):
             raise InputError(f"{name} is empty; a promotion needs who answers for it, and why")
+        _require_plain(name, value)
+
+
+def _require_plain(name: str, value: str) -> None:
+    """What stays in the ledger is one line that reads as it was written."""
+    hidden = next((character for character in value.strip() if is_hidden(character)), "")
+    if hidden:
+        raise InputError(f"{name}: holds the control character {on_one_line(hidden)}; one line of plain text is needed")
 
 
 def with_overrides(
@@ -37,7 +46,8 @@ def with_overrides(
     Args:
         overrides: Reason by gate name.
     Raises:
-        InputError: A gate that is not there, did not fail, may not be overridden, or a reason that is empty.
+        InputError: A gate that is not there, did not fail, may not be overridden, or a reason that is empty or
+            holds what does not show as itself.
     """
     by_name = {gate.name: gate for gate in gates}
     for name, reason in overrides.items():
@@ -47,8 +57,9 @@ def with_overrides(
             raise InputError(f"--override {name}: the gate passed, there is nothing to override")
         if name not in policy.overridable:
             raise InputError(f"--override {name}: the policy does not let this gate be overridden")
-        if not reason.strip():
+        if is_blank(reason):
             raise InputError(f"--override {name}: a reason is needed")
+        _require_plain(f"--override {name}", reason)
         by_name[name] = by_name[name].model_copy(update={"overridden_by": approver, "override_reason": reason.strip()})
     return tuple(by_name.values())
 

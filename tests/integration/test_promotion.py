@@ -447,6 +447,26 @@ def test_history_tells_the_champion_of_a_day(
     assert "expected a date like 2026-03-01" in capsys.readouterr().err
 
 
+def test_what_people_and_tags_say_is_printed_on_one_line(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, forged = written(POLICY, tmp_path), "mine\n2026-01-01 00:00 to today  version 9\x1b[31m"
+    world.collect(1)
+    assert run("promote", "--version", "1", *BY[:3], forged, "--policy", policy) == 2
+    assert r"--reason: holds the control character \n" in capsys.readouterr().err
+    world.promote(1, reason=forged)  # as an older release, or another program, let it
+    registry.set_version_tag(1, "git_commit", "c0ffee\nledger, registry and files agree\x1b[2J")
+    assert run("history") == 0
+    line = capsys.readouterr().out
+    assert r"mine\n2026-01-01 00:00 to today  version 9\x1b[31m" in line
+    assert run("audit", "verify") == 1
+    findings = capsys.readouterr().out
+    assert r"c0ffee\nledger, registry" in findings
+    for printed in (line, findings):
+        assert len(printed.splitlines()) == 1
+        assert "\x1b" not in printed
+
+
 def test_all_of_it_with_the_ledger_in_postgresql(
     world: World, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,48 @@
+"""What people typed cannot forge a line, nor hide one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bone_age.errors import InputError
+from bone_age.governance.approval import require_words
+from bone_age.plain_text import is_blank, on_one_line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mine\n2026-01-01 forged\x1b[31m", r"mine\n2026-01-01 forged\x1b[31m"),
+        ("a\r\tb\x00\x9b", r"a\r\tb\x00\x9b"),
+        ("\u202eright to left, \u2028line, \u200bzero", r"\u202eright to left, \u2028line, \u200bzero"),
+        ("half \udc80", r"half \udc80"),
+        ("Zoë Müller, 李明: 7 ≤ 9, fine", "Zoë Müller, 李明: 7 ≤ 9, fine"),
+    ],
+)
+def test_what_does_not_show_as_itself_is_written_out(text: str, shown: str) -> None:
+    assert on_one_line(text) == shown
+
+
+@given(st.text())
+def test_whatever_is_written_is_one_line(text: str) -> None:
+    assert len(on_one_line(text).splitlines()) <= 1
+    assert "\x1b" not in on_one_line(text)
+
+
+@pytest.mark.parametrize("text", ["", " \t", "\u200b", "\u00ad\u200d", "\u3164", "\u2800 ", "\u034f", "\ufeff"])
+def test_what_shows_nothing_is_empty(text: str) -> None:
+    assert is_blank(text)
+    for words in ((text, "reviewed"), ("A. Roe", text)):
+        with pytest.raises(InputError, match="is empty"):
+            require_words(*words)
+
+
+@pytest.mark.parametrize("hidden", ["\n", "\x1b[31m", "\r", "\u202e", "\u200b", "\u2028", "\x00"])
+def test_neither_approver_nor_reason_may_hold_what_does_not_show(hidden: str) -> None:
+    for words in ((f"A.{hidden}Roe", "reviewed"), ("A. Roe", f"mine{hidden}forged")):
+        with pytest.raises(InputError, match="holds the control character") as refused:
+            require_words(*words)
+        assert hidden[0] not in str(refused.value)
+    require_words("Zoë Müller", "read the report of 12 March; 7 ≤ 9")
