@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 Outcome = Literal["promoted", "not promoted", "already champion", "awaits approval"]
 
+GATE_NAMES = ("data_validation", "no_leakage", "test_mae", "test_mae_upper", "beats_baseline", "test_r2",
+              "large_errors", "worst_subgroup_mae", "worst_subgroup_bias", "interval_coverage",
+              "worst_subgroup_coverage", "same_test_rows", "not_inferior_to_champion", "no_synthetic_successor",
+              "latency", "onnx_agrees", "preprocessing_agrees")  # and `robust_<change>` for every change  # fmt: skip
+
 
 class Gate(BaseModel):
     """One criterion.

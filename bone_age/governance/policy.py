@@ -7,13 +7,14 @@ show that the gates work and never replace a model of radiographs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from bone_age.errors import InputError
 from bone_age.evaluation.image_changes import CHANGES
+from bone_age.governance.gate import GATE_NAMES
 from bone_age.settings import Strict, digest_of
 
 POLICIES = "policies"
@@ -21,6 +22,8 @@ POLICIES = "policies"
 
 class Bounds(Strict):
     """The worst that is allowed, figure by figure; months unless the name says otherwise."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     test_mae_months: float = Field(9.0, gt=0)
     test_mae_upper_months: float = Field(9.5, gt=0, description="upper 95 % bootstrap bound of the test MAE")
@@ -38,7 +41,8 @@ class Bounds(Strict):
     onnx_difference_months: float = Field(0.05, gt=0)
     latency_share_of_champion: float = Field(1.5, gt=0)
     robustness_months: dict[str, float] = Field(
-        default={}, description="by change, the largest rise in MAE; see `image_changes`"
+        default_factory=lambda: {change.name: 2.0 for change in CHANGES},
+        description="by change, the largest rise in MAE; see `image_changes`. Left out, every change has a gate",
     )
 
     @model_validator(mode="after")
@@ -68,13 +72,21 @@ class Policy(Strict):
     """The rules of a promotion; the digest of the whole is on every version, decision and ledger entry."""
 
     promotion: Literal["auto", "manual"] = "auto"
-    two_person: bool = Field(False, description="who trained a version may not approve it")
-    rollback_to_any_version: bool = Field(False, description="also to one that never was champion")
+    two_person: StrictBool = Field(False, description="who trained a version may not approve it")
+    rollback_to_any_version: StrictBool = Field(False, description="also to one that never was champion")
     overridable: tuple[str, ...] = Field((), description="gates that a person may override, by name")
     robustness_rows: int = Field(200, ge=2, description="test rows that are predicted with every change")
     bounds: Bounds = Bounds()
     synthetic_bounds: Bounds = Bounds()
     predetermined_change: PredeterminedChange = PredeterminedChange()
+
+    @field_validator("overridable")
+    @classmethod
+    def _gates_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*GATE_NAMES, *(f"robust_{change.name}" for change in CHANGES))
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"no gate is named '{unknown[0]}'; known are {', '.join(known)}")
+        return names
 
     @property
     def digest(self) -> str:
@@ -93,10 +105,14 @@ class Policy(Strict):
         """Read and check a policy.
 
         Raises:
-            InputError: The file is absent, no YAML, or holds anything unknown or out of range; names file and key.
+            InputError: The file is absent, empty, no YAML, or holds anything unknown, twice or out of range; names
+                file and key.
         """
         try:
-            return cls(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+            rules = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+            if not rules:
+                raise InputError(f"{path}: is empty; a policy says what a model has to show")
+            return cls(**rules)
         except FileNotFoundError:
             raise InputError(f"{path}: no such policy") from None
         except (yaml.YAMLError, TypeError, OSError, UnicodeDecodeError) as error:
@@ -104,3 +120,15 @@ class Policy(Strict):
         except ValidationError as error:
             found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (is {e['input']!r})" for e in error.errors())
             raise InputError(f"{path}: {found}") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML would take the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from bone_age.errors import InputError
+from bone_age.evaluation.image_changes import CHANGES
+from bone_age.governance.evidence import Incumbent
+from bone_age.governance.gate import GATE_NAMES
 from bone_age.governance.gates import judge
 from bone_age.governance.policy import Bounds, Policy
 from bone_age.provenance import PROJECT
@@ -27,8 +30,6 @@ def test_the_policy_of_the_project_is_valid_and_names_gates_that_exist() -> None
     policy = Policy.read(OF_THE_PROJECT)
     assert policy.promotion == "auto"
     assert not policy.two_person
-    from bone_age.governance.evidence import Incumbent
-
     champion = Incumbent(version=9, model_digest="22" * 32, synthetic=False)
     gates = {gate.name for gate in judge(evidence(), policy, champion)}
     assert set(policy.overridable) <= gates
@@ -57,6 +58,21 @@ def test_every_bound_is_written_in_the_file_and_none_is_left_to_a_default() -> N
         ("bounds: {robustness_months: {turned: 3}}", "no change is named 'turned'"),
         ("two_persons: true", "two_persons"),
         ("predetermined_change: {rows_lost_share: 2}", "rows_lost_share"),
+        ("bounds: {test_mae_months: .inf}", "bounds.test_mae_months"),
+        ("bounds: {test_r2: -.inf}", "bounds.test_r2"),
+        ("bounds: {robustness_months: {mirrored: .inf}}", "bounds.robustness_months.mirrored"),
+        ("bounds: {robustness_months: {mirrored: .nan}}", "bounds.robustness_months.mirrored"),
+        ("bounds: {test_mae_months: true}", "bounds.test_mae_months"),
+        ("two_person: 'yes'", "two_person"),
+        ("rollback_to_any_version: 1", "rollback_to_any_version"),
+        ("overridable: [latency, charm]", "no gate is named 'charm'"),
+        ("overridable: [robust_turned]", "no gate is named 'robust_turned'"),
+        ("two_person: true\ntwo_person: false", "'two_person' is there twice"),
+        ("bounds: {test_mae_months: 9, test_mae_months: 90}", "'test_mae_months' is there twice"),
+        ("", "is empty"),
+        ("# nothing but a comment", "is empty"),
+        ("{}", "is empty"),
+        ("[]", "is empty"),
         ("- a list", "cannot be read"),
         ("bounds: [", "cannot be read"),
     ],
@@ -67,6 +83,20 @@ def test_a_wrong_policy_is_one_line_with_file_and_key(content: str, named: str, 
     assert named in str(refused.value)
     assert "policy.yaml" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_bounds_that_say_nothing_of_changes_still_have_a_gate_for_every_change(tmp_path: Path) -> None:
+    policy = Policy.read(written(tmp_path, "bounds: {test_mae_months: 9}"))
+    assert set(policy.bounds.robustness_months) == {change.name for change in CHANGES}
+    none_at_all = Policy.read(written(tmp_path, "bounds: {robustness_months: {}}"))
+    assert none_at_all.bounds.robustness_months == {}
+
+
+def test_every_gate_can_be_named_and_no_other() -> None:
+    champion = Incumbent(version=9, model_digest="22" * 32, synthetic=False)
+    judged = [gate.name for gate in judge(evidence(), Policy(), champion)]
+    assert {name for name in judged if not name.startswith("robust_")} == set(GATE_NAMES)
+    assert Policy(overridable=tuple(judged)).overridable == tuple(judged)
 
 
 def test_an_absent_policy_is_named(tmp_path: Path) -> None:
