@@ -93,7 +93,10 @@ def rollback(
 
 
 def history(
-    on: Annotated[str | None, typer.Option(metavar="DATE", help="The champion of that day only.")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Who was champion at the end of that day (UTC), or at that time."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Who was champion when, by whose word, and why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -12,21 +13,35 @@ from bone_age.governance.gate import Gate
 from bone_age.governance.ledger import Ledger
 from bone_age.governance.stored import overridden_gates, promotion_of
 from bone_age.governance.succession import ACTS
+from bone_age.plain_text import on_one_line
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(_DATE.pattern + r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?")
 
 
 def end_of(day: str) -> datetime:
-    """The last moment of a day in UTC, so that `--on` a day includes what happened on it.
+    """The last moment of a day in UTC, so that `--on` a day includes what happened on it; a moment as it is.
 
     Raises:
-        InputError: The text is no date or moment.
+        InputError: The text is neither YYYY-MM-DD nor a full ISO time, or it lies in the future.
     """
+    expected = f"--on is {on_one_line(day)!r}, expected a date like 2026-03-01 or a time like 2026-03-01T12:00+01:00"
+    now = datetime.now(UTC)
     try:
-        if len(day) == len("2026-03-01"):
-            return datetime.combine(date.fromisoformat(day), time.max, UTC)
-        moment = datetime.fromisoformat(day)
-    except ValueError:
-        raise InputError(f"--on is '{day}', expected a date like 2026-03-01") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if _DATE.fullmatch(day):
+            date_of = date.fromisoformat(day)
+            moment, is_future = datetime.combine(date_of, time.max, UTC), date_of > now.date()
+        elif _TIME.fullmatch(day):
+            moment = datetime.fromisoformat(day)
+            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+            is_future = moment > now
+        else:
+            raise InputError(expected)
+    except (ValueError, OverflowError):
+        raise InputError(expected) from None
+    if is_future:
+        raise InputError(f"--on is '{day}', which lies in the future; it is {now:%Y-%m-%d %H:%M} UTC")
+    return moment
 
 
 def reigns_on(ledger: Ledger, on: str | None) -> list[Reign]:

@@ -419,6 +419,7 @@ def test_after_the_champion_was_deleted_a_rollback_still_finds_the_one_before(wo
 def test_history_tells_the_champion_of_a_day(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import bone_age.governance.history as history_module
     import bone_age.governance.ledger as ledger_module
 
     class Clock(datetime):
@@ -429,9 +430,11 @@ def test_history_tells_the_champion_of_a_day(
             return cls.now_is
 
     monkeypatch.setattr(ledger_module, "datetime", Clock)
+    monkeypatch.setattr(history_module, "datetime", Clock)
     world.crown(1)
     Clock.now_is = datetime(2030, 3, 1, 23, 59, tzinfo=UTC)
     world.crown(2)
+    Clock.now_is = datetime(2031, 1, 1, tzinfo=UTC)
     found = {day: [reign.version for reign in reigns_on(world.ledger, day)] for day in
              ("2030-02-26", "2030-02-27", "2030-02-28", "2030-03-01", "2031-01-01")}  # fmt: skip
     assert found == {
