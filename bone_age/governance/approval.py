@@ -12,7 +12,7 @@ from bone_age.governance.gate import Decision, Gate
 from bone_age.governance.gates import judge
 from bone_age.governance.ledger import Ledger
 from bone_age.governance.policy import Policy
-from bone_age.governance.ruling import Ruling
+from bone_age.governance.ruling import LEDGER_REASON_CHARACTERS, Ruling
 from bone_age.governance.stored import incumbent_now, promotion_of, recorded_bundle, recorded_evidence, store_policy
 from bone_age.governance.succession import install, reconcile
 from bone_age.plain_text import is_blank, is_hidden, on_one_line
@@ -23,7 +23,7 @@ def require_words(approver: str, reason: str) -> None:
     """Refuse an approval that nobody gave or that gives no reason.
 
     Raises:
-        InputError: One of the two is empty, or holds what does not show as itself.
+        InputError: One of the two is empty, too long, or holds what does not show as itself.
     """
     for name, value in (("--approver", approver), ("--reason", reason)):
         if is_blank(value):
@@ -31,11 +31,13 @@ def require_words(approver: str, reason: str) -> None:
         _require_plain(name, value)
 
 
-def _require_plain(name: str, value: str) -> None:
-    """What stays in the ledger is one line that reads as it was written."""
+def _require_plain(name: str, value: str, most: int = LEDGER_REASON_CHARACTERS) -> None:
+    """What stays in the ledger is one line that reads as it was written, to its end."""
     hidden = next((character for character in value.strip() if is_hidden(character)), "")
     if hidden:
         raise InputError(f"{name}: holds the control character {on_one_line(hidden)}; one line of plain text is needed")
+    if len(value.strip()) > most:
+        raise InputError(f"{name}: has {len(value.strip())} characters, the ledger keeps {most}; say it shorter")
 
 
 def with_overrides(
@@ -46,8 +48,8 @@ def with_overrides(
     Args:
         overrides: Reason by gate name.
     Raises:
-        InputError: A gate that is not there, did not fail, may not be overridden, or a reason that is empty or
-            holds what does not show as itself.
+        InputError: A gate that is not there, did not fail, may not be overridden, or a reason that is empty,
+            too long or holds what does not show as itself.
     """
     by_name = {gate.name: gate for gate in gates}
     for name, reason in overrides.items():
@@ -59,7 +61,7 @@ def with_overrides(
             raise InputError(f"--override {name}: the policy does not let this gate be overridden")
         if is_blank(reason):
             raise InputError(f"--override {name}: a reason is needed")
-        _require_plain(f"--override {name}", reason)
+        _require_plain(f"--override {name}", reason, LEDGER_REASON_CHARACTERS - len(f"{name}: "))
         by_name[name] = by_name[name].model_copy(update={"overridden_by": approver, "override_reason": reason.strip()})
     return tuple(by_name.values())
 

@@ -41,12 +41,12 @@ class Ruling:
         return "; ".join([f"all {len(self.gates)} gates hold", *overridden])
 
     def entry(self, event: Event, actor: str, reason: str) -> NewEntry:
-        """The ledger's entry, with every gate in its details."""
+        """The ledger's entry, with every gate in its details; so the gates at the end of a long reason may be cut."""
         facts = self.evidence.facts
         return NewEntry(
             event=event,
             actor=actor,
-            reason=reason[:LEDGER_REASON_CHARACTERS],
+            reason=_shortened(reason),
             version=facts.version,
             previous_version=self.incumbent.version if self.incumbent else None,
             model_digest=facts.model_digest,
@@ -91,3 +91,8 @@ def gates_table(gates: tuple[Gate, ...]) -> str:
     """The gates as Markdown."""
     rows = [(g.name, shown(g.figure), f"{g.rule} {shown(g.bound)}", g.verdict, g.explained, g.evidence) for g in gates]
     return markdown_table(("gate", "figure", "bound", "verdict", "meaning", "evidence"), rows)
+
+
+def _shortened(reason: str) -> str:
+    """A person's words fit, `require_words` sees to it; of what the gates add the end is cut, visibly."""
+    return reason if len(reason) <= LEDGER_REASON_CHARACTERS else f"{reason[: LEDGER_REASON_CHARACTERS - 1]}…"

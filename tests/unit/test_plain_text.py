@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bone_age.errors import InputError
-from bone_age.governance.approval import require_words
+from bone_age.governance.approval import require_words, with_overrides
+from bone_age.governance.gate import Gate
+from bone_age.governance.policy import Policy
 from bone_age.plain_text import is_blank, on_one_line
 
 
@@ -46,3 +48,15 @@ def test_neither_approver_nor_reason_may_hold_what_does_not_show(hidden: str) ->
             require_words(*words)
         assert hidden[0] not in str(refused.value)
     require_words("Zoë Müller", "read the report of 12 March; 7 ≤ 9")
+
+
+def test_words_that_the_ledger_would_cut_are_refused() -> None:
+    require_words("A. Roe", "x" * 2000)
+    with pytest.raises(InputError, match="--reason: has 2001 characters, the ledger keeps 2000"):
+        require_words("A. Roe", "x" * 2001)
+    failed = Gate(name="latency", figure=2, bound=1, meaning="time")
+    policy = Policy(overridable=("latency",))
+    longest = 2000 - len("latency: ")  # the entry is of both
+    with_overrides((failed,), {"latency": "x" * longest}, policy, "A. Roe")
+    with pytest.raises(InputError, match="--override latency: has"):
+        with_overrides((failed,), {"latency": "x" * (longest + 1)}, policy, "A. Roe")
