@@ -13,16 +13,20 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from bone_age.errors import InputError
 
+OF_OTHERS = 0o077
+
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
     """Read an unencrypted PEM.
 
     Raises:
-        InputError: Absent, unreadable, encrypted, or another kind of key; names the path.
+        InputError: Absent, unreadable, encrypted, another kind of key, or readable by others; names the path.
     """
     key = _read(path, partial(load_pem_private_key, password=None))
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(f"{path}: is no private key of the kind Ed25519")
+    if path.stat().st_mode & OF_OTHERS:
+        raise InputError(f"{path}: others can read or write this private key; `chmod 600 {path}` keeps it yours")
     return key
 
 

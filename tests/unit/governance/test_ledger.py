@@ -114,6 +114,7 @@ def rehashed(connection: sqlite3.Connection, number: int, /, **changes: Any) -> 
 def key_file(path: Path, key: Any, password: bytes | None = None) -> Path:
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    path.chmod(0o600)
     return path
 
 
