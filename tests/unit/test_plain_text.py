@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bone_age.errors import InputError
 from bone_age.governance.approval import require_words, with_overrides
-from bone_age.governance.gate import Gate
+from bone_age.governance.gate import Decision, Gate
 from bone_age.governance.policy import Policy
 from bone_age.plain_text import is_blank, on_one_line
+from bone_age.settings import Home
+from bone_age.summary import show_outcome
+from tests.worlds import predicted
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,14 @@ def test_words_that_the_ledger_would_cut_are_refused() -> None:
     with_overrides((failed,), {"latency": "x" * longest}, policy, "A. Roe")
     with pytest.raises(InputError, match="--override latency: has"):
         with_overrides((failed,), {"latency": "x" * (longest + 1)}, policy, "A. Roe")
+
+
+def test_the_reason_of_a_run_is_one_line_and_no_mark_up(capsys: pytest.CaptureFixture[str]) -> None:
+    comparison: Any = SimpleNamespace(baseline=predicted(8.0), models=(), dataset=SimpleNamespace(synthetic=False))
+    reason = "overridden by A. Roe: [/]mine\nReport: elsewhere\x1b[2J"
+    told = {"version": 1, "architecture": "xception_multi", "test_mae": 7.0, "gates": (), "policy_digest": ""}
+    decision = Decision(outcome="promoted", reason=reason, previous_champion=None, **told)
+    show_outcome(comparison, decision, Path("report.html"), Home())
+    lines = capsys.readouterr().out.splitlines()
+    assert r"Why:    overridden by A. Roe: [/]mine\nReport: elsewhere\x1b[2J" in lines
+    assert len([line for line in lines if line.startswith("Report:")]) == 1
