@@ -50,9 +50,8 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Judge a version again on its stored evidence and, if every gate holds, make it champion. Refused: exit code 3."""
-    from bone_age.governance.approval import promote_version, require_words
+    from bone_age.governance.approval import promote_version
 
-    require_words(approver, reason)
     asked = (version, approver, reason, _overrides(override or []), _policy(policy))
     _reconcile()
     if pipeline:
@@ -82,14 +81,13 @@ def rollback(
     policy: PolicyFile = None,
 ) -> None:
     """Make the last real champion, or version N that was one, champion again."""
-    from bone_age.governance.approval import require_words, roll_back
+    from bone_age.governance.approval import roll_back
 
-    require_words(approver, reason)
     rules = _policy(policy)
     _reconcile()
     before, now, said = roll_back(approver, reason, to, rules)
     _say(said)
-    print(f"models:/bone-age/{now}: champion again, in place of {f'version {before}' if before else 'none'}")
+    print(f"models:/bone-age/{now}: champion now, in place of {f'version {before}' if before else 'none'}")
 
 
 def history(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import pytest
 
 from bone_age import registry, tracking
 from bone_age.data.expectations import DataValidation
@@ -45,7 +48,7 @@ from bone_age.serving.bundle import (
     Origin,
     write_bundle,
 )
-from bone_age.settings import EvaluationSettings
+from bone_age.settings import EvaluationSettings, Home
 from bone_age.tracking import PipelineRun
 
 HOSTILE = "hands <script>alert(1)</script> ![x](http://example.invalid/x.png) | `rm`"
@@ -67,7 +70,19 @@ class AuditWorld:
         return build(version or self.promoted, open_ledger())
 
 
-def make_audit_world(scratch: Path) -> AuditWorld:
+@contextmanager
+def audit_world(folders: pytest.TempPathFactory) -> Iterator[AuditWorld]:
+    """In a home of its own, which the environment names as long as the context is open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BONE_AGE_HOME", str(folders.mktemp("audit") / "home"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("BONE_AGE_DATABASE_URL", raising=False)
+        Home().prepare()
+        yield _filled(folders.mktemp("made"))
+        mlflow.end_run()
+
+
+def _filled(scratch: Path) -> AuditWorld:
     """Fill the home that the environment names."""
     dataset = _dataset()
     _record_pipeline(dataset)

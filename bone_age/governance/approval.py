@@ -82,9 +82,11 @@ def promote_version(
         The decision, and what had to be put in order before it, a sentence each.
     Raises:
         ModelError: There is no such version, no evidence of it, or a file of either was changed.
-        InputError: Not an Xception, an override that is not allowed, or an approver who trained it.
+        InputError: Not an Xception, an override that is not allowed, an approver who trained it, or words that
+            `require_words` refuses.
         UnderWayError: Another promotion is at work or was first.
     """
+    require_words(approver, reason)
     ledger = open_ledger()
     said = reconcile(ledger)
     facts = registry.version_facts(number)
@@ -127,11 +129,12 @@ def roll_back(approver: str, reason: str, to: int | None, policy: Policy) -> tup
         The version that served (None: it was no longer registered), the one that serves now, and what had to be put
         in order before.
     Raises:
-        InputError: There is nothing to go back to, or `to` never was champion and the policy, which has to be the one
-            that it was judged under, does not allow it.
+        InputError: Words that `require_words` refuses; nothing to go back to; or `to` never was champion and the
+            policy, which has to be the one that it was judged under, does not allow it.
         ModelError: The files of `to` are damaged, or it never was champion and has no evidence.
         UnderWayError: Another promotion or rollback is at work or was first.
     """
+    require_words(approver, reason)
     ledger = open_ledger()
     said = reconcile(ledger)
     today = ledger.champion_on()

@@ -28,8 +28,7 @@ from bone_age.governance.audit_bundle.zipping import with_sums, zipped
 from bone_age.governance.entries import Event, NewEntry, digest_of_entry
 from bone_age.mlflow_connection import connect, reopened
 from bone_age.serving.bundle import CARD
-from bone_age.settings import Home
-from tests.audit_world import POLICY, AuditWorld, make_audit_world, record_another_version
+from tests.audit_world import POLICY, AuditWorld, audit_world, record_another_version
 
 REPOSITORY = Path(__file__).parents[2]
 LEDGER = "ledger/entries.jsonl"
@@ -37,13 +36,8 @@ LEDGER = "ledger/entries.jsonl"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditWorld]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BONE_AGE_HOME", str(tmp_path_factory.mktemp("audit") / "home"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv("BONE_AGE_DATABASE_URL", raising=False)
-        Home().prepare()
-        yield make_audit_world(tmp_path_factory.mktemp("made"))
-        mlflow.end_run()
+    with audit_world(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import yaml
 from bone_age import registry
 from bone_age.cli import main
 from bone_age.errors import InputError, ModelError
+from bone_age.governance import approval
 from bone_age.governance.approval import roll_back
 from bone_age.governance.automatic import face_the_gates
 from bone_age.governance.candidates import Candidate
@@ -352,7 +353,7 @@ def test_a_rollback_goes_to_the_last_champion_and_is_recorded(
 ) -> None:
     world.crown(1, 2, 3)
     assert run("rollback", *BY, "--policy", written(POLICY, tmp_path)) == 0
-    assert capsys.readouterr().out == "models:/bone-age/2: champion again, in place of version 3\n"
+    assert capsys.readouterr().out == "models:/bone-age/2: champion now, in place of version 3\n"
     assert world.alias == world.recorded == 2
     entry = world.ledger.champion_on()
     assert entry is not None
@@ -389,6 +390,15 @@ def test_a_rollback_refuses_what_never_was_champion_unless_the_policy_allows(wor
     with pytest.raises(InputError, match="is the champion already"):
         roll_back("A. Roe", "drift", 2, POLICY)
     assert world.findings() == []
+
+
+@pytest.mark.parametrize("words", [("", "reviewed"), ("A. Roe", " "), ("\u200b", "reviewed"), ("A. Roe", "a\nb")])
+def test_who_comes_past_the_command_line_needs_a_name_and_a_reason_too(words: tuple[str, str], world: World) -> None:
+    world.crown(1, 2)
+    for attempt in (lambda: world.promote(3, *words), lambda: roll_back(*words, None, POLICY)):
+        with pytest.raises(InputError, match=r"^--(approver|reason)"):
+            attempt()
+    assert world.alias == 2
 
 
 def test_to_a_version_that_never_was_champion_only_by_the_policy_that_judged_it(world: World) -> None:
@@ -457,7 +467,9 @@ def test_what_people_and_tags_say_is_printed_on_one_line(
     world.collect(1)
     assert run("promote", "--version", "1", *BY[:3], forged, "--policy", policy) == 2
     assert r"--reason: holds the control character \n" in capsys.readouterr().err
-    world.promote(1, reason=forged)  # as an older release, or another program, let it
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr(approval, "require_words", lambda approver, reason: None)
+        world.promote(1, reason=forged)  # as an older release, or another program, let it
     registry.set_version_tag(1, "git_commit", "c0ffee\nledger, registry and files agree\x1b[2J")
     assert run("history") == 0
     line = capsys.readouterr().out

@@ -20,8 +20,11 @@ from bone_age.governance.chain import Chain
 from bone_age.governance.entries import Event
 from bone_age.registry import VersionFacts
 
-MAY_GROW = ("evidence/", "policies/")
-FROM_RUNS = ("config.json", "data_validation", "dataset", "evaluation", "preprocessing", "report", "robustness")
+MAY_GROW = ("evidence/", "policies/")  # in a bundle, as are those that are made for it alone:
+MADE = (
+    "README.txt", "SHA256SUMS", "environment/sbom.cdx.json", "ledger/", "lineage.prov.json", "model_card.", "verify.py",
+    "version.json",
+)  # fmt: skip
 
 
 def findings(ledger: Chain, facts: VersionFacts) -> Iterator[str]:
@@ -57,7 +60,7 @@ def _differences(now: Mapping[str, bytes], bundled: Mapping[str, bytes]) -> Iter
     for name in sorted({*now} & {*bundled}):
         if now[name] != bundled[name] and not name.startswith(MAY_GROW):
             yield f"{name} is not what its audit bundle holds"
-    gone = sorted(name for name in bundled if name.partition("/")[0] in FROM_RUNS and name not in now)
+    gone = sorted(name for name in bundled if name not in now and not name.startswith((*MAY_GROW, *MADE)))
     if gone:
         others = f" and {len(gone) - 1} more" if gone[1:] else ""
         yield f"{gone[0]}{others} of its audit bundle no longer with its runs"

@@ -80,7 +80,7 @@ def _component(package: Locked) -> Component:
     hashes = [HashType(alg=HashAlgorithm.SHA_256, content=digest) for digest in package.sha256]
     files = ExternalReference(
         type=ExternalReferenceType.DISTRIBUTION,
-        url=XsUri(f"https://pypi.org/project/{package.name}/{package.version}/"),
+        url=XsUri(str(url)),
         comment="SHA-256 of every file of this version that the lock allows",
         hashes=hashes,
     )
