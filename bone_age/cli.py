@@ -181,9 +181,8 @@ def predict(
 
 
 def _say(answer: Prediction, coverage: float) -> None:
-    years, months = divmod(round(answer.bone_age_months), 12)
     print(
-        f"{answer.image}: bone age {answer.bone_age_months:.1f} months ({years} y {months} m), "
+        f"{answer.image}: bone age {answer.bone_age_months:.1f} months ({answer.bone_age}), "
         f"{coverage * 100:.0f} % interval {answer.lower_months:.1f} to {answer.upper_months:.1f}  ({answer.model})"
     )
     if answer.growth is not None:

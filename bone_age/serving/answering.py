@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bone_age.errors import InputError
 from bone_age.growth import OutsideReferenceError, assess_growth
-from bone_age.serving.predictor import Prediction, Predictor, Warning
+from bone_age.serving.predictor import Answered, Prediction, Predictor, Warning
 
 OLDEST_MONTHS = 240
 
@@ -36,16 +36,31 @@ def answer(
     chronological_age_months: float | None = None,
     label: str = "array",
 ) -> Prediction:
+    """Estimate a radiograph's bone age; arguments and errors as for `answer_in_full`."""
+    return answer_in_full(predictor, image, sex, chronological_age_months, label).prediction
+
+
+def answer_in_full(
+    predictor: Predictor,
+    image: Path | bytes | npt.NDArray[Any],
+    sex: str,
+    chronological_age_months: float | None = None,
+    label: str = "array",
+) -> Answered:
     """Estimate a radiograph's bone age and, where the child's age is known, assess growth by it.
 
     Args:
-        image, sex, label: As for `Predictor.predict`.
+        image, sex, label: As for `Predictor.answer`.
     Raises:
-        InputError, ImageError: As `Predictor.predict`.
+        InputError, ImageError: As `Predictor.answer`.
     """
-    found = predictor.predict(image, sex, label)
+    answered = predictor.answer(image, sex, label)
     if chronological_age_months is None:
-        return found
+        return answered
+    return replace(answered, prediction=_with_growth(answered.prediction, sex, chronological_age_months))
+
+
+def _with_growth(found: Prediction, sex: str, chronological_age_months: float) -> Prediction:
     interval = (found.bone_age_months, found.lower_months, found.upper_months)
     try:
         return replace(found, growth=assess_growth(*interval, chronological_age_months, "M" if sex == "M" else "F"))

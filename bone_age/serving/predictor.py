@@ -5,7 +5,7 @@ Runs ONNX Runtime on what the one preprocessing gives, with the settings that ca
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,11 @@ class Warning:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer; `growth` is filled by the caller who knows the chronological age."""
+    """One answer; `growth` is filled by the caller who knows the chronological age.
+
+    `model_digest` (SHA-256 over the model's files) and `dataset_fingerprint` lead from an answer back to the bytes it
+    came from; `flip_averaging` says whether the months are the mean over the image and its mirror image.
+    """
 
     image: str
     bone_age_months: float
@@ -41,9 +45,40 @@ class Prediction:
     model: str
     warnings: tuple[Warning, ...] = ()
     growth: GrowthAssessment | None = None
+    _: KW_ONLY
+    model_digest: str
+    dataset_fingerprint: str
+    flip_averaging: bool
+
+    @property
+    def bone_age(self) -> str:
+        """Years and months in words, as a clinician reads a bone age."""
+        return years_and_months(self.bone_age_months)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"warnings": [asdict(warning) for warning in self.warnings]}
+        return asdict(self) | {"bone_age": self.bone_age, "warnings": [asdict(warning) for warning in self.warnings]}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer with what it was made from, for who wants to see more of it than figures.
+
+    Attributes:
+        prepared: What the model saw, uint8 [S, S].
+        attention: Class-activation map [h, w], months: what each place adds to the bone age.
+        pooled_features: Float32 [C], for refusal and drift.
+    """
+
+    prediction: Prediction
+    prepared: npt.NDArray[np.uint8]
+    attention: npt.NDArray[np.float32]
+    pooled_features: npt.NDArray[np.float32]
+
+
+def years_and_months(months: float) -> str:
+    """For example `9 years 4 months`; rounded to whole months."""
+    years, rest = divmod(round(months), 12)
+    return f"{years} {'year' if years == 1 else 'years'} {rest} {'month' if rest == 1 else 'months'}"
 
 
 class Predictor:
@@ -57,6 +92,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, name: str, standing_warnings: tuple[Warning, ...] = ()) -> None:
         self.bundle, self.name, self.standing_warnings = bundle, name, standing_warnings
+        self.digest = bundle.digest
         self.network = OnnxNetwork(bundle.onnx)
 
     @classmethod
@@ -72,7 +108,11 @@ class Predictor:
         return self.bundle.calibration
 
     def predict(self, image: Path | bytes | npt.NDArray[Any], sex: str, label: str = "array") -> Prediction:
-        """Estimate one radiograph's bone age.
+        """Estimate one radiograph's bone age; arguments and errors as for `answer`."""
+        return self.answer(image, sex, label).prediction
+
+    def answer(self, image: Path | bytes | npt.NDArray[Any], sex: str, label: str = "array") -> Answered:
+        """Estimate one radiograph's bone age, and keep what the model saw and where it looked.
 
         Args:
             image: A file's path or bytes (PNG, JPEG, DICOM), or its grey levels, uint8 or uint16 [H, W].
@@ -89,14 +129,18 @@ class Predictor:
         output = self.network.run(prepared.image[None], sex_input([sex]), self.bundle.facts.flip_averaging)
         months = float(self.bundle.facts.correction.of(output.bone_age_months)[0])
         lower, upper = self.calibration.interval(np.array([months]))
-        return Prediction(
+        prediction = Prediction(
             image=str(image) if isinstance(image, Path) else label,
             bone_age_months=round(months, 3),
             lower_months=round(float(lower[0]), 3),
             upper_months=round(float(upper[0]), 3),
             model=self.name,
+            model_digest=self.digest,
+            dataset_fingerprint=self.bundle.facts.dataset_fingerprint,
+            flip_averaging=self.bundle.facts.flip_averaging,
             warnings=self.standing_warnings + _findings(prepared.was_inverted, prepared.quarter_turns),
         )
+        return Answered(prediction, prepared.image, output.attention[0], output.pooled_features[0])
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         """Months [N] for images that are already preprocessed, uint8 [N, S, S]."""

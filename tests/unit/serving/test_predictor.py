@@ -15,7 +15,7 @@ from bone_age.errors import InputError, ModelError
 from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.imaging import ImageError, preprocess, read_image
 from bone_age.serving.bundle import CHECKSUMS, MODEL_ONNX, load_bundle, write_checksums
-from bone_age.serving.predictor import Predictor
+from bone_age.serving.predictor import Predictor, years_and_months
 from bone_age.serving.references import load_predictor
 from bone_age.settings import Home
 
@@ -88,7 +88,18 @@ def test_an_answer_is_json_with_the_documented_keys(predictor: Predictor, hand: 
     answer = json.loads(json.dumps(predictor.predict(hand, "F").to_json()))
     assert list(answer) == [
         "image", "bone_age_months", "lower_months", "upper_months", "model", "warnings", "growth",
+        "model_digest", "dataset_fingerprint", "flip_averaging", "bone_age",
     ]  # fmt: skip
+    assert answer["model_digest"] == predictor.bundle.digest
+    assert answer["dataset_fingerprint"] == predictor.bundle.facts.dataset_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("months", "words"),
+    [(0.2, "0 years 0 months"), (11.6, "1 year 0 months"), (13, "1 year 1 month"), (111.6, "9 years 4 months")],
+)
+def test_months_are_said_in_years_and_months(months: float, words: str) -> None:
+    assert years_and_months(months) == words
 
 
 def test_serving_gives_what_evaluation_gave(
