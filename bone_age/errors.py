@@ -33,3 +33,15 @@ class LedgerConditionError(BoneAgeError):
 
 class AnchorError(BoneAgeError):
     """An entry was written to the ledger, but the anchor outside it could not be moved; the next append does."""
+
+
+class DatabaseUnavailableError(BoneAgeError):
+    """The database does not answer now; later it may."""
+
+
+class EntryRefusedError(BoneAgeError):
+    """The database answers, and does not take a value."""
+
+
+class UnknownRequestError(InputError):
+    """No answer is on record under a request id."""
