@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -30,6 +31,7 @@ KNOTS_MONTHS = (24.0, 60.0, 96.0, 132.0, 168.0, 204.0)
 PRIOR_ROWS = 10.0
 MIN_ROWS_TO_SCALE = 100
 FOLDS = 10
+MAX_ERROR_SD_MONTHS = 240.0
 
 Months = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -121,10 +123,22 @@ class IntervalCalibration(BaseModel):
         predicted = np.asarray(predicted_months, dtype=np.float64)
         if not np.isfinite(predicted).all():
             raise ModelError("the model returned a bone age that is not a finite number")
-        half = np.interp(
-            predicted, [knot.at_months for knot in self.knots], [knot.half_width_months for knot in self.knots]
-        )
+        half = self._half_width(predicted)
         return np.maximum(predicted - half, 0.0), np.maximum(predicted + half, 0.0)
+
+    def error_sd_months(self, at_months: float) -> float:
+        """The model's error at a bone age as an SD: that of the normal distribution which the interval there would hold.
+
+        Finite for every calibration that can be loaded, and at most the whole range of bone ages.
+        """
+        quantile = -NormalDist().inv_cdf((1 - self.coverage) / 2)
+        if quantile <= 0:  # a coverage next to 0 says nothing of the errors
+            return MAX_ERROR_SD_MONTHS
+        return min(float(self._half_width(np.float64(at_months))) / quantile, MAX_ERROR_SD_MONTHS)
+
+    def _half_width(self, at_months: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+        knots = [knot.at_months for knot in self.knots]
+        return np.asarray(np.interp(at_months, knots, [knot.half_width_months for knot in self.knots]))
 
     def save(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -1,28 +1,18 @@
 """Bone age against the normal range for a child's chronological age.
 
-Mean skeletal age and SD are read at the chronological age (never at the bone age) and interpolated between rows.
-Where the prediction's own interval crosses a limit the answer is `indeterminate`: with an
-error of 8.5 months a bare two-SD rule would flag 18 % of healthy ten-year-old boys.
+Where the prediction's own interval crosses a limit the answer is `indeterminate`: with an error of 8.5 months a bare
+two-SD rule would flag 18 % of healthy ten-year-old boys.
 """
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+from bone_age.growth.reference import REFERENCE, Sex, norm_at
 
 Verdict = Literal["delayed", "normal", "advanced", "indeterminate"]
-REFERENCE = "Brush Foundation series, Greulich & Pyle 1959"
 LIMIT_SD = 2.0
-
-
-class OutsideReferenceError(ValueError):
-    """The chronological age lies outside the reference table, which is never extrapolated."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +29,8 @@ class GrowthAssessment:
     reference: str = REFERENCE
 
 
-@dataclass(frozen=True)
-class _Table:
-    age_months: npt.NDArray[np.float64]
-    mean_months: npt.NDArray[np.float64]
-    sd_months: npt.NDArray[np.float64]
-
-
-@cache
-def _table(sex: str) -> _Table:
-    text = resources.files("bone_age.growth").joinpath("brush_foundation.csv").read_text(encoding="utf-8")
-    rows = [row for row in csv.DictReader(text.splitlines()) if row["sex"] == sex]
-    columns = ("chronological_age_months", "mean_skeletal_age_months", "sd_months")
-    return _Table(*(np.array([float(row[name]) for row in rows]) for name in columns))
-
-
 def assess_growth(
-    bone_age_months: float,
-    lower_months: float,
-    upper_months: float,
-    chronological_age_months: float,
-    sex: Literal["M", "F"],
+    bone_age_months: float, lower_months: float, upper_months: float, chronological_age_months: float, sex: Sex
 ) -> GrowthAssessment:
     """Place a bone age within the normal range for the child's age.
 
@@ -73,17 +44,12 @@ def assess_growth(
         OutsideReferenceError: The age is outside the reference table, or not a number.
     Source: Brush Foundation series, Greulich & Pyle, Radiographic Atlas, 2nd ed. 1959.
     """
-    table = _table(sex)
-    youngest, oldest = table.age_months[0], table.age_months[-1]
-    if not youngest <= chronological_age_months <= oldest:
-        raise OutsideReferenceError(
-            f"chronological age {chronological_age_months:g} months is outside the growth reference "
-            f"({youngest:g} to {oldest:g} months for {'boys' if sex == 'M' else 'girls'})"
-        )
-    mean = float(np.interp(chronological_age_months, table.age_months, table.mean_months))
-    sd = float(np.interp(chronological_age_months, table.age_months, table.sd_months))
-    z, z_lower, z_upper = ((value - mean) / sd for value in (bone_age_months, lower_months, upper_months))
-    return GrowthAssessment(chronological_age_months, mean, sd, z, z_lower, z_upper, _verdict(z, z_lower, z_upper))
+    norm = norm_at(chronological_age_months, sex)
+    z, z_lower, z_upper = (
+        (value - norm.mean_months) / norm.sd_months for value in (bone_age_months, lower_months, upper_months)
+    )
+    verdict = _verdict(z, z_lower, z_upper)
+    return GrowthAssessment(chronological_age_months, norm.mean_months, norm.sd_months, z, z_lower, z_upper, verdict)
 
 
 def _verdict(z: float, z_lower: float, z_upper: float) -> Verdict:
