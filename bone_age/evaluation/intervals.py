@@ -127,7 +127,7 @@ class IntervalCalibration(BaseModel):
         return np.maximum(predicted - half, 0.0), np.maximum(predicted + half, 0.0)
 
     def error_sd_months(self, at_months: float) -> float:
-        """The model's error at a bone age as an SD: that of the normal distribution which the interval there would hold.
+        """The model's error at a bone age as an SD: that of the normal distribution which its interval would suit.
 
         Finite for every calibration that can be loaded, and at most the whole range of bone ages.
         """
