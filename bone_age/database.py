@@ -1,9 +1,9 @@
 """SQLite or PostgreSQL by URL, for what is shared by processes and hosts: the ledger and the prediction log.
 
-Writers take turns, across processes and hosts: SQLite by `BEGIN IMMEDIATE`, PostgreSQL by an advisory lock that ends
-with its transaction. SQLite keeps its rollback journal rather than a write-ahead log, which would need shared memory
-that network file systems do not have, and would leave recent entries in a second file. Each use connects anew, so a
-database that was gone and came back is found again.
+Writers can take turns, across processes and hosts: SQLite's always do (`BEGIN IMMEDIATE`), PostgreSQL's by an advisory
+lock that ends with its transaction. SQLite keeps its rollback journal rather than a write-ahead log, which would need
+shared memory that network file systems do not have, and would leave recent entries in a second file. Each use connects
+anew, so a database that was gone and came back is found again.
 """
 
 from __future__ import annotations
@@ -27,17 +27,14 @@ class Database:
     Args:
         database_url: `sqlite:///FILE` or `postgresql://...`.
         subject: What is kept there, as messages call it.
-        turns: A number that only writers of the same thing share.
-        patience_s: How long a writer waits for its turn.
+        patience_s: How long a writer waits for its turn, or for a lock.
         engine_options: Passed on to SQLAlchemy.
     Raises:
         InputError: The URL is none, or names another kind of database.
     """
 
-    def __init__(
-        self, database_url: str, subject: str, turns: int, patience_s: int = 60, **engine_options: Any
-    ) -> None:
-        self.subject, self._turns, self._patience_s = subject, turns, patience_s
+    def __init__(self, database_url: str, subject: str, patience_s: int = 60, **engine_options: Any) -> None:
+        self.subject, self._patience_s = subject, patience_s
         self._url = _understood(database_url, subject)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         if self.is_sqlite:
@@ -59,10 +56,10 @@ class Database:
 
     @contextmanager
     def writing(self, turns: int | None = None) -> Iterator[Connection]:
-        """A transaction that nobody else's overlaps; committed at the end, rolled back by an exception.
+        """A transaction, committed at the end and rolled back by an exception.
 
         Args:
-            turns: Instead of the database's own; in PostgreSQL, those of different numbers do not wait for each other.
+            turns: In PostgreSQL, a number whose transactions do not overlap each other; None overlaps any.
         Raises:
             DatabaseUnavailableError, EntryRefusedError, BoneAgeError: The database does not answer, a value is none
                 that it takes, or it refuses.
@@ -72,7 +69,8 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self._patience_s}s'")
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({turns or self._turns})")
+                if turns is not None:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({turns})")
             yield connection
 
     @contextmanager

@@ -456,6 +456,10 @@ class Home(BaseSettings):
         return self.database_url or f"sqlite:///{self.root / 'ledger.db'}"
 
     @property
+    def prediction_log_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.root / 'predictions.db'}"
+
+    @property
     def artifacts(self) -> Path:
         return self.root / "mlflow-artifacts"
 

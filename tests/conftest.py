@@ -17,9 +17,9 @@ from bone_age.modelling.trained import TrainedModel
 from bone_age.serving.bundle import ModelFacts, Origin, write_bundle
 from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.settings import EvaluationSettings, Home, PlannedTraining, TrainingConfig
-from tests.postgresql import postgresql_url
+from tests.postgresql import postgresql_server, postgresql_url
 
-__all__ = ["postgresql_url"]
+__all__ = ["postgresql_server", "postgresql_url"]
 
 SETTINGS = EvaluationSettings(bootstrap_replicates=100)
 

@@ -32,36 +32,56 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """URL of a running server's own database; skips where the package is absent."""
-    found = sorted(SERVERS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if not found:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    programs = found[-1].parent
-    is_root = os.geteuid() == 0
-    as_server = ["runuser", "-u", "postgres", "--"] if is_root else []  # the server refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="bone-age-postgresql-"))
-    data, port = folder / "data", _free_port()
-    (folder / "password").write_text(PASSWORD)
-    if is_root:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres")
+class Server:
+    """A server that can be stopped and started again, in a folder and on a port of its own."""
 
-    def run(*command: str | Path) -> None:
+    def __init__(self, programs: Path) -> None:
+        self.programs = programs
+        self.folder = Path(tempfile.mkdtemp(prefix="bone-age-postgresql-"))
+        self.data, self.port = self.folder / "data", _free_port()
+        self.url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+        (self.folder / "password").write_text(PASSWORD)
+        if os.geteuid() == 0:  # the server refuses to run as root
+            for path in (self.folder, self.folder / "password"):
+                shutil.chown(path, "postgres")
+        initdb = (programs / "initdb", "--no-sync", "--auth=scram-sha-256", f"--pwfile={self.folder / 'password'}")
+        self._run(*initdb, "--username", USER, "--encoding", "UTF8", "--locale", "C.UTF-8", "--pgdata", self.data)
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        log = self.folder / "log"
+        self._run(self.programs / "pg_ctl", "-w", "-D", self.data, "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        """As a power cut would, without a word to its clients."""
+        if (self.data / "postmaster.pid").exists():
+            self._run(self.programs / "pg_ctl", "-w", "-m", "immediate", "-D", self.data, "stop")
+
+    def _run(self, *command: str | Path) -> None:
+        as_server = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         done = subprocess.run(
-            [*as_server, *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [*as_server, *command], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         if done.returncode:
             raise RuntimeError(f"{Path(command[0]).name}: {done.stderr}")
 
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    initdb = (programs / "initdb", "--no-sync", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}")
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Server]:
+    """A running server; skips where the package is absent. A test that stops it starts it again."""
+    found = sorted(SERVERS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if not found:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    server = Server(found[-1].parent)
     try:
-        run(*initdb, "--username", USER, "--encoding", "UTF8", "--locale", "C.UTF-8", "--pgdata", data)
-        run(programs / "pg_ctl", "-w", "-D", data, "-l", folder / "log", "-o", options, "start")
-        yield f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
+        server.start()
+        yield server
     finally:
-        if (data / "postmaster.pid").exists():
-            run(programs / "pg_ctl", "-w", "-m", "immediate", "-D", data, "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+        server.stop()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(postgresql_server: Server) -> str:
+    """URL of the running server's own database."""
+    return postgresql_server.url

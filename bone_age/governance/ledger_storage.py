@@ -6,9 +6,10 @@ The guards are made with the table and never again, so one that was removed stay
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, Integer, MetaData, Table, Text, inspect, text
+from sqlalchemy import JSON, Column, Connection, Index, Integer, MetaData, Table, Text, inspect, text
 
 from bone_age.database import Database
 from bone_age.governance.entries import canonical_bytes
@@ -61,12 +62,19 @@ class Storage:
         self._database = Database(
             database_url,
             "ledger",
-            APPENDING,
             json_serializer=lambda value: canonical_bytes(value).decode(),
             json_deserializer=_json_or_text,
         )
-        self.reading, self.writing = self._database.reading, self._database.writing
+        self.reading = self._database.reading
         self._create()
+
+    def writing(self, turn: int = APPENDING) -> AbstractContextManager[Connection]:
+        """A transaction that nobody else's overlaps; in PostgreSQL, appending and anchoring do not wait for each other.
+
+        Raises:
+            BoneAgeError: The database does not answer.
+        """
+        return self._database.writing(turn)
 
     def fallen_guards(self) -> list[str]:
         """Names of the triggers that are absent, switched off, or not what they were."""

@@ -20,6 +20,7 @@ from bone_age.imaging import PreprocessingSettings, decode_image, read_image
 from bone_age.imaging.preprocessing import preprocess_with_findings
 from bone_age.serving.bundle import Bundle, load_bundle
 from bone_age.serving.onnx_network import OnnxNetwork
+from bone_age.serving.statistics import ImageStatistics
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,14 @@ class Answered:
         prepared: What the model saw, uint8 [S, S].
         attention: Class-activation map [h, w], months: what each place adds to the bone age.
         pooled_features: Float32 [C], for refusal and drift.
+        statistics: The radiograph's size and grey levels.
     """
 
     prediction: Prediction
     prepared: npt.NDArray[np.uint8]
     attention: npt.NDArray[np.float32]
     pooled_features: npt.NDArray[np.float32]
+    statistics: ImageStatistics
 
 
 def years_and_months(months: float) -> str:
@@ -140,7 +143,8 @@ class Predictor:
             flip_averaging=self.bundle.facts.flip_averaging,
             warnings=self.standing_warnings + _findings(prepared.was_inverted, prepared.quarter_turns),
         )
-        return Answered(prediction, prepared.image, output.attention[0], output.pooled_features[0])
+        statistics = ImageStatistics.of(prepared.image, *pixels.shape)
+        return Answered(prediction, prepared.image, output.attention[0], output.pooled_features[0], statistics)
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         """Months [N] for images that are already preprocessed, uint8 [N, S, S]."""
