@@ -145,7 +145,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or DICOM.", show_default=False)],
     sex: Annotated[str, typer.Option(metavar="M|F", help="The child's sex; never guessed.")],
     chronological_age: Annotated[
-        float | None, typer.Option(metavar="MONTHS", help="Age since birth; adds a growth assessment.")
+        float | None, typer.Option(metavar="MONTHS", help="Age since birth; adds growth and age consistency.")
     ] = None,
     model: Reference = None,
     as_json: AsJson = False,
@@ -190,6 +190,13 @@ def _say(answer: Prediction, coverage: float) -> None:
         print(
             f"  growth: {growth.verdict}; z = {growth.z:+.1f} ({growth.z_lower:+.1f} to {growth.z_upper:+.1f}) "
             f"at {growth.chronological_age_months:g} months, {growth.reference}"
+        )
+    if answer.age_consistency is not None:
+        age = answer.age_consistency
+        print(
+            f"  age: {age.verdict.replace('_', ' ')}; {age.expected_bone_age_months:.1f} months expected, "
+            f"z = {age.z:+.1f} of {age.spread_months:.1f} (children {age.biological_sd_months:.1f}, "
+            f"model {age.model_error_sd_months:.1f})"
         )
     for warning in answer.warnings:
         print(f"  warning: {warning.message}")

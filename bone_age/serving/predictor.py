@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bone_age.data.manifest import sex_input
 from bone_age.errors import InputError
 from bone_age.evaluation.intervals import IntervalCalibration
-from bone_age.growth import GrowthAssessment
+from bone_age.growth import AgeConsistency, GrowthAssessment
 from bone_age.imaging import PreprocessingSettings, decode_image, read_image
 from bone_age.imaging.preprocessing import preprocess_with_findings
 from bone_age.serving.bundle import Bundle, load_bundle
@@ -33,7 +33,7 @@ class Warning:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer; `growth` is filled by the caller who knows the chronological age.
+    """One answer; `growth` and `age_consistency` are filled by the caller who knows the chronological age.
 
     `model_digest` (SHA-256 over the model's files) and `dataset_fingerprint` lead from an answer back to the bytes it
     came from; `flip_averaging` says whether the months are the mean over the image and its mirror image.
@@ -43,9 +43,11 @@ class Prediction:
     bone_age_months: float
     lower_months: float
     upper_months: float
+    interval_coverage: float
     model: str
     warnings: tuple[Warning, ...] = ()
     growth: GrowthAssessment | None = None
+    age_consistency: AgeConsistency | None = None
     _: KW_ONLY
     model_digest: str
     dataset_fingerprint: str
@@ -137,6 +139,7 @@ class Predictor:
             bone_age_months=round(months, 3),
             lower_months=round(float(lower[0]), 3),
             upper_months=round(float(upper[0]), 3),
+            interval_coverage=self.calibration.coverage,
             model=self.name,
             model_digest=self.digest,
             dataset_fingerprint=self.bundle.facts.dataset_fingerprint,

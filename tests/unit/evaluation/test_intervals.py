@@ -48,6 +48,12 @@ def test_widths_follow_the_errors_at_the_predicted_age() -> None:
         assert knot.half_width_months == pytest.approx(1.645 * (4 + knot.at_months / 10), rel=0.2)
 
 
+def test_the_error_sd_is_that_of_the_errors_it_was_fitted_on() -> None:
+    calibration = fitted(4000)
+    for months in (24.0, 96.0, 150.0, 204.0):
+        assert calibration.error_sd_months(months) == pytest.approx(4 + months / 10, rel=0.2)
+
+
 def test_few_rows_get_one_width() -> None:
     calibration = fitted(99)
     assert {knot.half_width_months for knot in calibration.knots} == {calibration.half_width_months}
