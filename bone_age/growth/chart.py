@@ -28,7 +28,7 @@ def growth_chart(growth: GrowthAssessment, sex: Sex) -> Figure:
     return figure
 
 
-def draw_growth(ax: Axes, growth: GrowthAssessment, sex: Sex) -> None:
+def draw_growth(ax: Axes, growth: GrowthAssessment, sex: Sex, letters_pt: float = 12) -> None:
     """Draw the chart into axes, in years: age across, bone age up."""
     table = reference_table(sex)
     ages, mean, sd = table.age_months / 12, table.mean_months / 12, table.sd_months / 12
@@ -41,19 +41,26 @@ def draw_growth(ax: Axes, growth: GrowthAssessment, sex: Sex) -> None:
     style: dict[str, Any] = {"color": CHILD, "ecolor": CHILD, "elinewidth": 2.4, "capsize": 5, "capthick": 2}
     # what a strange calibration gives may not contain the estimate: then the bar has length 0 on that side
     reach_of_bar = [[max(at - low, 0)], [max(high - at, 0)]]
-    marker: dict[str, Any] = {"fmt": "X", "markersize": 11, "markeredgecolor": "white", "markeredgewidth": 1.2}
+    marker: dict[str, Any] = {
+        "fmt": "X",
+        "markersize": 0.92 * letters_pt,
+        "markeredgecolor": "white",
+        "markeredgewidth": 1.2,
+    }
     ax.errorbar([age], [at], reach_of_bar, label="this child, with interval", zorder=5, **style, **marker)
     years = np.arange(0, 25, 2)
     ax.set_xticks(years, [f"{year}" for year in years])
     ax.set_yticks(years, [f"{year}" for year in years])
     ax.set(xlim=(0, ages[-1] + 0.4), ylim=(0, min(max(19.5, high + 0.5), 24)))
-    ax.set_xlabel("age, years", fontsize=12)
-    ax.set_ylabel("bone age, years", fontsize=12)
-    ax.tick_params(labelsize=12)
+    ax.set_xlabel("age, years", fontsize=letters_pt)
+    ax.set_ylabel("bone age, years", fontsize=letters_pt)
+    ax.tick_params(labelsize=letters_pt)
     ax.grid(True, color="#FFFFFF", linewidth=0.6, alpha=0.7)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="upper left" if growth.z < 0 else "lower right", fontsize=10.5, frameon=False, labelcolor=INK)
-    ax.set_title(growth.reference, fontsize=9.5, color="#555555", loc="right", parse_math=False)
+    ax.legend(
+        loc="upper left" if growth.z < 0 else "lower right", fontsize=0.88 * letters_pt, frameon=False, labelcolor=INK
+    )
+    ax.set_title(growth.reference, fontsize=0.8 * letters_pt, color="#555555", loc="right", parse_math=False)
 
 
 def alt_text(growth: GrowthAssessment, sex: Sex) -> str:
