@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bone_age.errors import InputError
 
-OLDER_RGB, YOUNGER_RGB = (230, 110, 0), (0, 114, 178)  # after Okabe and Ito
+OLDER_RGB, YOUNGER_RGB = np.array([230.0, 110, 0]), np.array([0.0, 114, 178])  # after Okabe and Ito
 
 
 def overlay(
@@ -38,6 +38,6 @@ def overlay(
     height, width = prepared.shape
     smooth = np.clip(cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR), -1, 1)[..., None]
     grey = np.repeat(prepared[..., None], 3, axis=2).astype(np.float64)
-    colour = np.where(smooth > 0, np.float64(OLDER_RGB), np.float64(YOUNGER_RGB))
+    colour = np.where(smooth > 0, OLDER_RGB, YOUNGER_RGB)
     weight = opacity * np.abs(smooth)
     return np.asarray(np.rint(grey + weight * (colour - grey)), np.uint8)

@@ -17,7 +17,7 @@ from functools import cache
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
@@ -68,11 +68,11 @@ def report_pdf(answered: Answered, sex: Sex, made_at: datetime, label: str) -> b
 def _head(page: _Page, answer: Prediction, sex: Sex, label: str) -> None:
     page.write("Bone age estimate", 17, bold=True)
     page.skip(4)
-    age = "age not given"
+    age = ""
     if answer.growth is not None:
         months = answer.growth.chronological_age_months
-        age = f"age {years_and_months(months)} ({months:.1f} months)"
-    page.write(f"{_NAMES[sex]}, {age}", 9.5)
+        age = f", age {years_and_months(months)} ({months:.1f} months)"
+    page.write(f"{_NAMES[sex]}{age}", 9.5)
     page.write(f"Radiograph: {label}", 9.5, most_lines=1)
     page.skip(GAP_PT)
 
@@ -84,14 +84,17 @@ def _pictures(page: _Page, answered: Answered) -> None:
     page.picture(coloured, MARGIN_PT + PICTURE_PT + GAP_PT, "Where its months come from")
     left = MARGIN_PT + 2 * (PICTURE_PT + GAP_PT)
     width = WIDTH_PT - MARGIN_PT - left
-    interval = (answer.lower_months, answer.upper_months)
+    words = answer.bone_age.split()
+    lower, upper = years_and_months(answer.lower_months), years_and_months(answer.upper_months)
     page.write("Bone age", 9.5, left, width, colour=GREY)
-    page.write(answer.bone_age, 19, left, width, bold=True)
+    for line in (" ".join(words[:2]), " ".join(words[2:])):
+        page.write(line, 19, left, width, bold=True)
     page.write(f"{answer.bone_age_months:.1f} months", 11, left, width)
     page.skip(10)
-    page.write(f"{answer.interval_coverage:.0%} prediction interval", 9.5, left, width, colour=GREY)
-    page.write(" to ".join(years_and_months(months) for months in interval), 9.5, left, width, bold=True)
-    page.write(" to ".join(f"{months:.1f}" for months in interval) + " months", 9.5, left, width)
+    page.write(f"{answer.interval_coverage * 100:.0f} % interval", 9.5, left, width, colour=GREY)
+    for line in (f"{lower} to", upper):
+        page.write(line, 9.5, left, width, bold=True)
+    page.write(f"{answer.lower_months:.1f} to {answer.upper_months:.1f} months", 9.5, left, width)
     page.skip(10)
     page.write("Orange places make the hand look older to the model, blue ones younger.", 7.5, left, width, colour=GREY)
     page.y = top + PICTURE_PT + 12 + GAP_PT
@@ -181,7 +184,7 @@ class _Page:
                 parse_math=False,
             )
 
-    def axes(self, left: float, top: float, width: float, height: float) -> matplotlib.axes.Axes:
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         place = (left / WIDTH_PT, 1 - (top + height) / HEIGHT_PT, width / WIDTH_PT, height / HEIGHT_PT)
         return self.figure.add_axes(place)
 
@@ -203,7 +206,7 @@ class _Page:
     def to_pdf(self, made_at: datetime) -> bytes:
         buffer = io.BytesIO()
         facts = {"Title": "Bone age estimate", "Creator": "bone-age", "CreationDate": made_at}
-        FigureCanvasPdf(self.figure).print_pdf(buffer, metadata=facts)
+        self.figure.savefig(buffer, format="pdf", metadata=facts)
         return buffer.getvalue()
 
 
