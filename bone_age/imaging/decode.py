@@ -84,6 +84,14 @@ def decode_image(data: bytes) -> GreyImage:
         raise ImageError(f"{kind} is damaged and cannot be decoded") from None
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file's content is taken for DICOM, with or without the 128-byte preamble."""
+    if data.startswith((_PNG_SIGNATURE, _JPEG_SIGNATURE)):
+        return False
+    # without a preamble it starts with an element of group 0002 or 0008
+    return data[128:132] == b"DICM" or (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00")
+
+
 def _recognise(data: bytes) -> Literal["PNG", "JPEG", "DICOM"]:
     if not data:
         raise ImageError("file is empty")
@@ -93,8 +101,7 @@ def _recognise(data: bytes) -> Literal["PNG", "JPEG", "DICOM"]:
         return "PNG"
     if data.startswith(_JPEG_SIGNATURE):
         return "JPEG"
-    # DICOM without its 128-byte preamble starts with an element of group 0002 or 0008.
-    if data[128:132] == b"DICM" or (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00"):
+    if is_dicom(data):
         return "DICOM"
     raise ImageError("is not a PNG, JPEG or DICOM file")
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ def decode_dicom(data: bytes) -> GreyImage:
             encoding that is not supported. Other exceptions of pydicom may escape on damaged files; `decode_image`
             turns them into `ImageError`.
     """
-    header = _read(data)
+    header = read_header(data)
     _complete(header)
     _check_before_decoding(header)
     try:
@@ -93,7 +94,12 @@ def decode_dicom(data: bytes) -> GreyImage:
     return _luminance(stored) if stored.ndim == 3 else _present(stored, header)
 
 
-def _read(data: bytes) -> Dataset:
+def read_header(data: bytes, **options: Any) -> Dataset:
+    """Read a file's elements; `options` as for `pydicom.dcmread`.
+
+    Raises:
+        ImageError: It is deflated. Other exceptions of pydicom may escape on damaged files.
+    """
     has_preamble = data[128:_PREAMBLE_BYTES] == b"DICM"
     file = io.BytesIO(data)
     file.seek(_PREAMBLE_BYTES if has_preamble else 0)
@@ -101,7 +107,7 @@ def _read(data: bytes) -> Dataset:
     # A deflated data set would be inflated whole, without a limit, before the first element could be judged.
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         raise ImageError("deflated DICOM is not supported")
-    return pydicom.dcmread(io.BytesIO(data), force=not has_preamble)
+    return pydicom.dcmread(io.BytesIO(data), force=not has_preamble, **options)
 
 
 def _complete(header: Dataset) -> None:

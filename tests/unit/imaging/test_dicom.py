@@ -28,42 +28,16 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
-    SecondaryCaptureImageStorage,
 )
 
 from bone_age.imaging import ImageError, decode_image
+from tests.dicoms import PATIENT, radiograph, stored
 
 # pytest sets its own filters; that nothing is printed outside it is tested below.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
 RAMP_12_BIT = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
 RAMP_8_BIT = np.arange(32 * 32).reshape(32, 32).astype(np.uint8)
-PATIENT = "Doe^Jane"
-
-
-def radiograph(pixels: np.ndarray, bits: int | None = None, **elements: object) -> Dataset:
-    header = Dataset()
-    header.SOPClassUID, header.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4"
-    header.PatientName, header.PatientID = PATIENT, "4711"
-    header.Rows, header.Columns = pixels.shape[:2]
-    header.SamplesPerPixel = 1
-    header.PhotometricInterpretation = "MONOCHROME2"
-    header.BitsAllocated = pixels.dtype.itemsize * 8
-    header.BitsStored = bits or header.BitsAllocated
-    header.HighBit = header.BitsStored - 1
-    header.PixelRepresentation = int(pixels.dtype.kind == "i")
-    header.PixelData = pixels.tobytes()
-    for name, value in elements.items():
-        setattr(header, name, value)
-    return header
-
-
-def stored(header: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = syntax
-    file = io.BytesIO()
-    pydicom.dcmwrite(file, header, enforce_file_format=True)
-    return file.getvalue()
 
 
 def without_preamble(header: Dataset, *, implicit: bool) -> bytes:
