@@ -145,7 +145,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or DICOM.", show_default=False)],
     sex: Annotated[str, typer.Option(metavar="M|F", help="The child's sex; never guessed.")],
     chronological_age: Annotated[
-        float | None, typer.Option(metavar="MONTHS", help="Age since birth; adds growth and age consistency.")
+        float | None,
+        typer.Option(
+            metavar="MONTHS", help="Age since birth; adds growth and age consistency [default: a DICOM file's]"
+        ),
     ] = None,
     model: Reference = None,
     as_json: AsJson = False,
@@ -155,7 +158,9 @@ def predict(
     An image that cannot be used is named on stderr; the others are answered all the same, and the exit code is 2.
     """
     from bone_age.errors import InputError
-    from bone_age.serving.answering import answer, require_question
+    from bone_age.imaging.decode import read_file
+    from bone_age.serving.answering import answer_in_full, require_question
+    from bone_age.serving.dicom_question import complete_question
 
     require_question(sex, chronological_age, ("--sex", "--chronological-age"))
     predictor = _predictor(model)
@@ -166,7 +171,9 @@ def predict(
         task = progress.add_task("predicting", total=len(images), note="", visible=len(images) > 1)
         for image in images:
             try:
-                answers.append(answer(predictor, image, sex, chronological_age))
+                question = complete_question(read_file(image), sex, chronological_age)
+                found = answer_in_full(predictor, image, sex, question.chronological_age_months)
+                answers.append(question.told_with(found).prediction)
                 if not as_json:
                     progress.console.file.flush()
                     _say(answers[-1], predictor.bundle.calibration.coverage)

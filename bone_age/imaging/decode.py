@@ -42,13 +42,25 @@ def read_image(path: Path) -> GreyImage:
     Raises:
         ImageError: The file is absent, not a regular file, unreadable, empty, too large or no image; names the path.
     """
+    data = read_file(path)
+    try:
+        return decode_image(data)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes, of too large a one no more than `decode_image` needs to refuse it.
+
+    Raises:
+        ImageError: The file is absent, not a regular file, or unreadable; names the path.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        return decode_image(data)
+            return file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
