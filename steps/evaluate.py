@@ -18,7 +18,7 @@ def evaluate_model(
 ) -> Annotated[EvaluatedModel, "evaluated_model"]:
     """Measure the exported network on validation and test, and log it to the model's nested run."""
     network = OnnxNetwork(model.onnx)
-    evaluated = evaluate_trained(model.plan.name, network.predict_months, images, settings, seed)
+    evaluated = evaluate_trained(model.plan.name, network.predict_months, network.features, images, settings, seed)
     with reopened(model.record.mlflow_run_id):
         tracking.log_evaluated(evaluated)
     return evaluated

@@ -85,7 +85,7 @@ def tiny_model(
 @pytest.fixture(scope="session")
 def tiny_evaluated(tiny_model: TrainedModel, tiny_images: PreparedImages) -> EvaluatedModel:
     network = OnnxNetwork(tiny_model.onnx)
-    return evaluate_trained("tiny", network.predict_months, tiny_images, SETTINGS, seed=1)
+    return evaluate_trained("tiny", network.predict_months, network.features, tiny_images, SETTINGS, seed=1)
 
 
 @pytest.fixture(scope="session")
@@ -113,4 +113,5 @@ def tiny_bundle(
         tiny_evaluated.calibration,
         facts,
         Origin("name: tiny\n", tiny_evaluated.test.to_json()),
+        tiny_evaluated.likeness,
     ).folder

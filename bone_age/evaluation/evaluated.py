@@ -20,11 +20,15 @@ from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet, evaluate_predictions
 from bone_age.evaluation.intervals import IntervalCalibration
+from bone_age.evaluation.likeness import MIN_ROWS, Likeness
 from bone_age.evaluation.linear_correction import LinearCorrection
+from bone_age.evaluation.robustness import lowest_hashes
 from bone_age.settings import EvaluationSettings
 
 MonthsOf = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32], bool], npt.NDArray[np.float32]]
+FeaturesOf = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 TIMED_IMAGES = 32
+LIKENESS_ROWS = 2000  # training radiographs that the likeness is fitted on, as many as cost a few minutes at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,7 @@ class EvaluatedModel:
     """A model's figures on both splits, its calibration, and the milliseconds one image takes alone.
 
     `flip_averaging` says whether all of it is of the mean over a radiograph and its mirror image; `correction` was
-    applied to that mean.
+    applied to that mean. `likeness` tells training radiographs from other pictures; None where there are too few.
     """
 
     calibration: IntervalCalibration
@@ -41,6 +45,7 @@ class EvaluatedModel:
     inference_ms_per_image: float
     flip_averaging: bool
     correction: LinearCorrection
+    likeness: Likeness | None = None
 
     def flat_metrics(self) -> dict[str, float]:
         """Every figure by its name in MLflow: `test_mae`, `test_mae_lo`, `test_mae__F_060_120`, `validation_…`."""
@@ -55,6 +60,8 @@ class EvaluatedModel:
             "flip_averaging": self.flip_averaging,
             "correction": self.correction.model_dump(),
         }
+        if self.likeness is not None:
+            self.likeness.save(folder / "likeness.npz")
         (folder / "inference.json").write_text(json.dumps(inference))
         self.validation.save_tables(folder / "validation")
         self.test.save_tables(folder / "test")
@@ -69,18 +76,25 @@ class EvaluatedModel:
             inference["ms_per_image"],
             inference["flip_averaging"],
             LinearCorrection(**inference["correction"]),
+            Likeness.load(folder / "likeness.npz") if (folder / "likeness.npz").is_file() else None,
         )
 
 
 def evaluate_trained(
-    name: str, months_of: MonthsOf, images: PreparedImages, settings: EvaluationSettings, seed: int
+    name: str,
+    months_of: MonthsOf,
+    features_of: FeaturesOf,
+    images: PreparedImages,
+    settings: EvaluationSettings,
+    seed: int,
 ) -> EvaluatedModel:
-    """Calibrate on validation, measure on validation and test.
+    """Calibrate on validation, measure on validation and test; learn what training radiographs look like.
 
     Args:
         name: What plots and tables call the model.
         months_of: The exported network: images uint8 [N, S, S], sex float32 [N, 1] and whether to average over the
             mirror image, to months [N].
+        features_of: The same network: images to pooled features [N, C].
     Raises:
         InputError: Too few validation rows for the coverage, or a prediction that is not finite.
     """
@@ -99,7 +113,18 @@ def evaluate_trained(
         return evaluate_predictions(tables[split], name, scored_set, calibration, settings, seed)
 
     milliseconds = _milliseconds(months_of, images, flip)
-    return EvaluatedModel(calibration, measured("validation"), measured("test"), milliseconds, flip, correction)
+    likeness = _likeness(features_of, images)
+    return EvaluatedModel(
+        calibration, measured("validation"), measured("test"), milliseconds, flip, correction, likeness
+    )
+
+
+def _likeness(features_of: FeaturesOf, images: PreparedImages) -> Likeness | None:
+    rows = lowest_hashes(images.split("train"), LIKENESS_ROWS)["array_row"].to_numpy()
+    if len(rows) < MIN_ROWS:
+        return None
+    chunks = [slice(start, start + 256) for start in range(0, len(rows), 256)]
+    return Likeness.fit(np.concatenate([features_of(images.images[rows[chunk]]) for chunk in chunks]))
 
 
 def _predicted(months_of: MonthsOf, images: PreparedImages, split: str, flip_averaging: bool) -> pd.DataFrame:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from bone_age.imaging.exposure import Exposure
 from bone_age.imaging.grey import GreyImage, ImageError
 from bone_age.imaging.hand_box import THUMBNAIL_PX, HandBox, find_hand_box
 
@@ -66,12 +67,14 @@ class Preprocessed:
         image: uint8 `[S, S]`.
         was_inverted: The bones were dark; undone.
         quarter_turns: Turns by 90 degrees counter-clockwise that were made: 0, 1 or 3.
+        exposure: How the picture, bones bright and before CLAHE, uses its grey levels.
         crop: What was cropped to, in shares of the turned picture; None where the whole of it was kept.
     """
 
     image: npt.NDArray[np.uint8]
     was_inverted: bool
     quarter_turns: int
+    exposure: Exposure
     crop: HandBox | None = None
 
 
@@ -103,12 +106,13 @@ def preprocess_with_findings(image: GreyImage, settings: PreprocessingSettings) 
     small = _to_8_bits(_reduce(image, settings))
     undo = inverted and settings.undo_inversion
     upright = np.rot90(255 - small if undo else small, turns)
+    exposure = Exposure.of(upright if undo == inverted else 255 - upright)
     square = _pad(upright, settings.image_size_px)
     if settings.clahe is not None:
         tiles = (settings.clahe.tiles, settings.clahe.tiles)
         clahe = cv2.createCLAHE(settings.clahe.clip_limit, tiles)  # not thread-safe, so made anew
         square = np.asarray(clahe.apply(square), np.uint8)
-    return Preprocessed(square, undo, turns, crop)
+    return Preprocessed(square, undo, turns, exposure, crop)
 
 
 def is_inverted(image: GreyImage) -> bool:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bone_age.errors import ModelError
 from bone_age.evaluation.intervals import IntervalCalibration
+from bone_age.evaluation.likeness import Likeness
 from bone_age.evaluation.linear_correction import LinearCorrection
 from bone_age.imaging import PreprocessingSettings
 from bone_age.serving.card import model_card
@@ -23,6 +24,7 @@ from bone_age.serving.card import model_card
 MODEL_ONNX, MODEL_KERAS = "model.onnx", "model.keras"
 PREPROCESSING, CALIBRATION, FACTS, CHECKSUMS = "preprocessing.json", "calibration.json", "model.json", "checksums.json"
 TRAINING, CONFIG, FIGURES, CARD = "training.json", "config.yaml", "metrics.json", "MODEL_CARD.md"
+LIKENESS = "likeness.npz"
 REQUIRED = (MODEL_ONNX, PREPROCESSING, CALIBRATION, FACTS)
 
 
@@ -48,13 +50,14 @@ class ModelFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified model folder."""
+    """A verified model folder; one from before there was a likeness has none, and refuses nothing."""
 
     folder: Path
     facts: ModelFacts
     preprocessing: PreprocessingSettings
     calibration: IntervalCalibration
     onnx_sha256: str
+    likeness: Likeness | None
 
     @property
     def onnx(self) -> Path:
@@ -82,13 +85,20 @@ class Origin:
 
 
 def write_bundle(
-    folder: Path, model_folder: Path, calibration: IntervalCalibration, facts: ModelFacts, origin: Origin
+    folder: Path,
+    model_folder: Path,
+    calibration: IntervalCalibration,
+    facts: ModelFacts,
+    origin: Origin,
+    likeness: Likeness | None = None,
 ) -> Bundle:
     """Assemble a bundle in `folder` (which exists and is empty) from a trained model's folder."""
     for name in (MODEL_ONNX, MODEL_KERAS, PREPROCESSING, TRAINING):
         shutil.copyfile(model_folder / name, folder / name)
     preprocessing = PreprocessingSettings.model_validate_json((folder / PREPROCESSING).read_text())
     (folder / CALIBRATION).write_text(calibration.model_dump_json(indent=2))
+    if likeness is not None:
+        likeness.save(folder / LIKENESS)
     (folder / FACTS).write_text(facts.model_dump_json(indent=2))
     (folder / CONFIG).write_text(origin.config_yaml)
     (folder / FIGURES).write_text(json.dumps(origin.figures, indent=2))
@@ -117,6 +127,7 @@ def load_bundle(folder: Path) -> Bundle:
             preprocessing=PreprocessingSettings.model_validate_json((folder / PREPROCESSING).read_text()),
             calibration=IntervalCalibration.model_validate_json((folder / CALIBRATION).read_text()),
             onnx_sha256=sums[MODEL_ONNX],
+            likeness=Likeness.load(folder / LIKENESS) if LIKENESS in sums else None,
         )
     except (ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder}: a description file cannot be read: {' '.join(str(error).split())[:200]}") from None

@@ -63,6 +63,12 @@ class OnnxNetwork:
         months, pooled, attention = self._session.run(names, feed)
         return NetworkOutput(months[:, 0], pooled, attention)
 
+    def features(self, images: npt.NDArray[np.uint8], batch_size: int = 32) -> Floats:
+        """Pooled features [N, C] of many images, read a batch at a time; they do not depend on the sex."""
+        slices = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+        parts = [self.run(batch, np.zeros((len(batch), 1), np.float32)) for batch in map(images.__getitem__, slices)]
+        return np.concatenate([part.pooled_features for part in parts])
+
     def predict_months(
         self, images: npt.NDArray[np.uint8], sex: Floats, flip_averaging: bool = False, batch_size: int = 32
     ) -> Floats:

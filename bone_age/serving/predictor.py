@@ -15,12 +15,15 @@ import numpy.typing as npt
 from bone_age.data.manifest import sex_input
 from bone_age.errors import InputError
 from bone_age.evaluation.intervals import IntervalCalibration
+from bone_age.evaluation.likeness import FLAG_ABOVE, REFUSE_ABOVE, UnlikeTrainingError
 from bone_age.growth import AgeConsistency, GrowthAssessment
-from bone_age.imaging import PreprocessingSettings, decode_image, read_image
+from bone_age.imaging import ImageError, Preprocessed, PreprocessingSettings, decode_image, read_image
 from bone_age.imaging.preprocessing import preprocess_with_findings
 from bone_age.serving.bundle import Bundle, load_bundle
-from bone_age.serving.onnx_network import OnnxNetwork
+from bone_age.serving.onnx_network import NetworkOutput, OnnxNetwork
 from bone_age.serving.statistics import ImageStatistics
+
+MIN_SIDE_PX = 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Answered:
         attention: Class-activation map [h, w], months: what each place adds to the bone age.
         pooled_features: Float32 [C], for refusal and drift.
         statistics: The radiograph's size and grey levels.
+        likeness_distance: From the training radiographs, 1 is their edge; None where the model knows no likeness.
     """
 
     prediction: Prediction
@@ -78,6 +82,7 @@ class Answered:
     attention: npt.NDArray[np.float32]
     pooled_features: npt.NDArray[np.float32]
     statistics: ImageStatistics
+    likeness_distance: float | None
 
 
 def years_and_months(months: float) -> str:
@@ -125,13 +130,19 @@ class Predictor:
             label: What the answer calls the image where it has no path.
         Raises:
             InputError: The sex is neither M nor F.
-            ImageError: The image cannot be used.
+            ImageError: The image cannot be used: unreadable, too small, blank, saturated.
+            UnlikeTrainingError: An ImageError too: it does not look like a hand radiograph.
         """
         if sex not in ("M", "F"):
             raise InputError(f"sex is '{sex}', expected M or F")
         pixels = _pixels(image)
-        prepared = preprocess_with_findings(pixels, self.preprocessing)
-        output = self.network.run(prepared.image[None], sex_input([sex]), self.bundle.facts.flip_averaging)
+        try:
+            prepared = _require_usable(pixels, preprocess_with_findings(pixels, self.preprocessing))
+            seen = self._see(prepared.image, sex)
+        except ImageError as error:
+            error.args = (f"{image}: {error}",) if isinstance(image, Path) else error.args
+            raise
+        output, turns = seen.output, (prepared.quarter_turns + seen.quarter_turns) % 4
         months = float(self.bundle.facts.correction.of(output.bone_age_months)[0])
         lower, upper = self.calibration.interval(np.array([months]))
         prediction = Prediction(
@@ -144,15 +155,63 @@ class Predictor:
             model_digest=self.digest,
             dataset_fingerprint=self.bundle.facts.dataset_fingerprint,
             flip_averaging=self.bundle.facts.flip_averaging,
-            warnings=self.standing_warnings + _findings(prepared.was_inverted, prepared.quarter_turns),
+            warnings=self.standing_warnings + _findings(prepared.was_inverted, turns, seen.distance),
         )
-        statistics = ImageStatistics.of(prepared.image, *pixels.shape)
-        return Answered(prediction, prepared.image, output.attention[0], output.pooled_features[0], statistics)
+        statistics = ImageStatistics.of(seen.image, *pixels.shape)
+        made_from = (seen.image, output.attention[0], output.pooled_features[0], statistics, seen.distance)
+        return Answered(prediction, *made_from)
+
+    def _see(self, image: npt.NDArray[np.uint8], sex: str) -> _Seen:
+        """Run the network on a preprocessed image [S, S], turned where only that makes it look like a radiograph.
+
+        Raises:
+            UnlikeTrainingError: However it is turned, it looks like none. Models of drawn hands know no radiograph
+                that a picture could be unlike, so they refuse none.
+        """
+        likeness, flip = self.bundle.likeness, self.bundle.facts.flip_averaging
+        output = self.network.run(image[None], sex_input([sex]), flip)
+        if likeness is None:
+            return _Seen(image, output, None, 0)
+        distance = float(likeness.distances(output.pooled_features)[0])
+        if distance <= FLAG_ABOVE:
+            return _Seen(image, output, distance, 0)
+        turned = np.stack([np.rot90(image, turns) for turns in (1, 2, 3)])
+        distances = likeness.distances(self.network.features(turned))
+        nearest = int(np.argmin(distances))
+        if distances[nearest] <= FLAG_ABOVE:
+            output = self.network.run(turned[nearest, None], sex_input([sex]), flip)
+            return _Seen(turned[nearest], output, float(distances[nearest]), nearest + 1)
+        if distance > REFUSE_ABOVE and not self.bundle.facts.synthetic:
+            raise UnlikeTrainingError(
+                f"does not look like a hand radiograph: it is {distance:.1f} times as far from those the model was "
+                f"trained on as they are from each other; up to {REFUSE_ABOVE:g} is answered",
+                distance,
+            )
+        return _Seen(image, output, distance, 0)
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:
         """Months [N] for images that are already preprocessed, uint8 [N, S, S]."""
         facts = self.bundle.facts
         return facts.correction.of(self.network.predict_months(images, sex_input(sex), facts.flip_averaging))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network was shown last, what it gave, and how the picture was turned for that."""
+
+    image: npt.NDArray[np.uint8]
+    output: NetworkOutput
+    distance: float | None
+    quarter_turns: int
+
+
+def _require_usable(pixels: npt.NDArray[Any], prepared: Preprocessed) -> Preprocessed:
+    """Refuse what no model can answer; training's own checks (`data/expectations.py`) have the same smallest side."""
+    height_px, width_px = pixels.shape
+    if min(pixels.shape) < MIN_SIDE_PX:
+        raise ImageError(f"image of {width_px}x{height_px} pixels is too small: at least {MIN_SIDE_PX} a side")
+    prepared.exposure.require_usable()
+    return prepared
 
 
 def _pixels(image: Path | bytes | npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -165,12 +224,20 @@ def _pixels(image: Path | bytes | npt.NDArray[Any]) -> npt.NDArray[Any]:
     return image
 
 
-def _findings(was_inverted: bool, quarter_turns: int) -> tuple[Warning, ...]:
+def _findings(was_inverted: bool, quarter_turns: int, distance: float | None) -> tuple[Warning, ...]:
     found = []
     if was_inverted:
         found.append(Warning("inverted", "The radiograph looked inverted (dark bones) and was turned back."))
     if quarter_turns:
         found.append(
-            Warning("rotated", f"The radiograph lay on its side and was turned by {quarter_turns * 90} degrees.")
+            Warning("rotated", f"The radiograph lay turned and was turned upright, by {quarter_turns * 90} degrees.")
+        )
+    if distance is not None and distance > FLAG_ABOVE:
+        found.append(
+            Warning(
+                "unlike_training",
+                "This does not look like the radiographs the model was trained on: another part of the body, an "
+                "unusual exposure, or no radiograph. The interval does not hold for it.",
+            )
         )
     return tuple(found)
