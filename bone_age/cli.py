@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bone_age.cli_governance import add_to as add_governance
+from bone_age.cli_serve import add_to as add_serve
 from bone_age.plain_text import on_one_line
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
+add_serve(app)
 add_governance(app)
 
 

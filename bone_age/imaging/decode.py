@@ -21,7 +21,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from bone_age.imaging.grey import GreyImage, ImageError, check_size
+from bone_age.imaging.grey import GreyImage, ImageError, ImageTooLargeError, UnknownFormatError, check_size
 
 MAX_FILE_BYTES = 128 * 1024**2  # `MAX_PIXELS` uncompressed 16-bit pixels and their header
 MAX_JPEG_SCANS = 32  # progressive encoders write about ten; each scan costs a pass over the whole picture
@@ -108,14 +108,14 @@ def _recognise(data: bytes) -> Literal["PNG", "JPEG", "DICOM"]:
     if not data:
         raise ImageError("file is empty")
     if len(data) > MAX_FILE_BYTES:
-        raise ImageError(f"file exceeds the limit of {MAX_FILE_BYTES // 1024**2} MiB")
+        raise ImageTooLargeError(f"file exceeds the limit of {MAX_FILE_BYTES // 1024**2} MiB")
     if data.startswith(_PNG_SIGNATURE):
         return "PNG"
     if data.startswith(_JPEG_SIGNATURE):
         return "JPEG"
     if is_dicom(data):
         return "DICOM"
-    raise ImageError("is not a PNG, JPEG or DICOM file")
+    raise UnknownFormatError("is not a PNG, JPEG or DICOM file")
 
 
 def _decode_with_pillow(data: bytes, kind: Literal["PNG", "JPEG"]) -> GreyImage:

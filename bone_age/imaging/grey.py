@@ -16,15 +16,23 @@ class ImageError(ValueError):
     """An image cannot be used; the message is one line, without the file's name and without patient data."""
 
 
+class UnknownFormatError(ImageError):
+    """The bytes are no PNG, JPEG or DICOM file."""
+
+
+class ImageTooLargeError(ImageError):
+    """The file or the picture in it exceeds a limit."""
+
+
 def check_size(height_px: int, width_px: int) -> None:
     """Refuse a picture before its pixels are decoded.
 
     Raises:
-        ImageError: There are no pixels, or more than `MAX_PIXELS`.
+        ImageError: There are no pixels, or (`ImageTooLargeError`) more than `MAX_PIXELS`.
     """
     if height_px < 1 or width_px < 1:
         raise ImageError(f"image has no pixels ({width_px}x{height_px})")
     if height_px * width_px > MAX_PIXELS:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"image of {width_px}x{height_px} pixels exceeds the limit of {MAX_PIXELS // 10**6} megapixels"
         )

@@ -80,7 +80,8 @@ class Desk:
         self._workers, self._capacity, self._time_limit_s = workers, workers + queue_size, time_limit_s
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="desk")
         self._lock = threading.Lock()
-        self._pending, self._usual_s, self._closing = 0, 0.2, False
+        self._pending, self._usual_s = 0, 0.2
+        self._retired = self._closing = False
 
     @property
     def predictor(self) -> Predictor:
@@ -96,7 +97,7 @@ class Desk:
 
     @property
     def is_ready(self) -> bool:
-        return not self._closing and self._current() is not None
+        return not (self._retired or self._closing) and self._current() is not None
 
     @property
     def depth(self) -> int:
@@ -139,6 +140,10 @@ class Desk:
         for witness in self._witnesses:
             witness.answered(reply, seconds)
         return reply
+
+    def retire(self) -> None:
+        """Say that it is not ready any more; who comes all the same is answered until `close`."""
+        self._retired = True
 
     async def close(self) -> None:
         """Take no more questions and wait until those already taken are answered."""

@@ -52,6 +52,15 @@ def _champion_or_reference() -> Predictor:
 
     if version_by_alias(CHAMPION) is not None:
         return _registered(f"models:/{REGISTERED_MODEL}@{CHAMPION}")
+    return reference_predictor()
+
+
+def reference_predictor() -> Predictor:
+    """The reference model as it answers where nothing was promoted.
+
+    Raises:
+        ModelError: There is none in this installation, or it was changed.
+    """
     if not (REFERENCE_MODEL / CHECKSUMS).is_file():
         raise ModelError("there is no champion yet; `bone-age train` makes one, or name a model with --model")
     said = Warning("reference_model", "No model was promoted here; the project's reference model answered.")
@@ -59,7 +68,5 @@ def _champion_or_reference() -> Predictor:
 
 
 def _with_warnings(folder: Path, name: str, *warnings: Warning) -> Predictor:
-    predictor = Predictor.from_folder(folder, name)
-    if predictor.bundle.facts.synthetic:
-        warnings = (*warnings, SYNTHETIC)
-    return Predictor(predictor.bundle, name, warnings)
+    bundle = load_bundle(folder)
+    return Predictor(bundle, name, (*warnings, SYNTHETIC) if bundle.facts.synthetic else warnings)

@@ -1,0 +1,203 @@
+"""What every request passes on its way in and out: token, size, headers, request id, one line in the log.
+
+`/healthz` and `/readyz` are open, as load balancers bring no token; everything else needs it where one is set,
+`/metrics` too (Prometheus can send one). A browser cannot send a bearer token, so on the page and `/docs` it may be
+given as the password of HTTP Basic, under any name; not under `/v1`, and not by what another site's page asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hmac
+import logging
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bone_age.serving.rest.journal import note, whereabouts
+from bone_age.serving.rest.metrics import Metrics
+from bone_age.serving.rest.refusals import RefusedError, refusal_of
+from bone_age.serving.rest.settings import MIB, ServeSettings
+
+OPEN = ("/healthz", "/readyz")
+API = ("/v1", "/metrics", "/openapi.json", *OPEN)
+DOCUMENTS = ("/docs",)
+FORM_BYTES = 16 * 1024  # boundaries, headers and short fields around the image
+LINGER_S, LINGER_BYTES = 2.0, 32 * MIB
+
+_NOTHING = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_CSP_API = f"default-src 'none'; {_NOTHING}"
+_CSP_DOCUMENTS = f"default-src 'none'; style-src 'unsafe-inline'; {_NOTHING}"
+# Gradio writes scripts and styles into its page, and shows pictures from memory; nothing comes from other hosts.
+_CSP_PAGE = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; "
+    "object-src 'none'; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+def is_under(path: str, places: tuple[str, ...]) -> bool:
+    """Whether a path is one of the places or below one."""
+    return any(path == place or path.startswith(f"{place}/") for place in places)
+
+
+class Guard:
+    """The outermost layer; wraps the whole application."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+        self._body_limit = settings.upload_mib * MIB + FORM_BYTES
+        self._limit_words = f"the upload exceeds the limit of {settings.upload_mib} MiB"
+        token = settings.api_token
+        self._token = None if token is None else token.get_secret_value().encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        await _Passage(self, scope, receive, send).run(self._app)
+
+    def require_token(self, scope: Scope) -> None:
+        """Raises:
+        RefusedError: A token is needed and was not given.
+        """
+        if self._token is None or is_under(scope["path"], OPEN):
+            return
+        headers = Headers(scope=scope)
+        with_basic = not is_under(scope["path"], API)
+        given = _given_token(headers, with_basic and _is_own_site(headers))
+        if not hmac.compare_digest(given, self._token):
+            asked = 'Basic realm="bone-age", charset="UTF-8"' if with_basic else 'Bearer realm="bone-age"'
+            raise RefusedError(401, "token_needed", "the token is missing or wrong", {"WWW-Authenticate": asked})
+
+    def require_size(self, n_bytes: int) -> None:
+        """Raises:
+        RefusedError: So many bytes are too many.
+        """
+        if n_bytes > self._body_limit:
+            raise RefusedError(413, "upload_too_large", self._limit_words)
+
+    def passed(self, scope: Scope, status: int, seconds: float) -> None:
+        """Write down a request that was answered; by its route, since a path can hold anything."""
+        route = route_of(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requested(route, method, status)
+        request_id = scope["state"]["request_id"]
+        note("request", route=route, method=method, status=status, seconds=round(seconds, 4), request_id=request_id)
+
+    def refused(self, error: Exception) -> None:
+        self._metrics.refused(error)
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+
+
+def route_of(scope: Scope) -> str:
+    """The route that a request met: its pattern, `page`, or `unknown`."""
+    found = getattr(scope.get("route"), "path", None)
+    if isinstance(found, str):
+        return found
+    return "unknown" if is_under(scope["path"], (*API, *DOCUMENTS)) else "page"
+
+
+class _Passage:
+    """One request on its way."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
+        self._read_bytes, self._body_read, self._status = 0, False, 0
+        self._headers = Headers(scope=scope)
+        self._request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
+
+    async def run(self, app: ASGIApp) -> None:
+        started = time.perf_counter()
+        try:
+            await self._refuse_or_run(app)
+        except Exception as error:
+            note("error", logging.ERROR, request_id=self._request_id, **whereabouts(error))
+            if not self._status:
+                await refusal_of(error).response(self._request_id)(self._scope, self._receive, self.send)
+        finally:
+            self._guard.passed(self._scope, self._status or 499, time.perf_counter() - started)
+
+    async def _refuse_or_run(self, app: ASGIApp) -> None:
+        try:
+            self._guard.require_token(self._scope)
+            declared = self._headers.get("content-length", "")
+            self._guard.require_size(int(declared) if declared.isdecimal() else 0)
+        except RefusedError as refusal:
+            self._guard.refused(refusal)
+            return await refusal.response(self._request_id)(self._scope, self._receive, self.send)
+        await app(self._scope, self.receive, self.send)
+
+    async def receive(self) -> Message:
+        """The body within its limit, whatever length was declared."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._read_bytes += len(message.get("body", b""))
+            self._body_read = not message.get("more_body", False)
+            self._guard.require_size(self._read_bytes)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            self._add_headers(headers)
+            if self._status >= 400 and not self._body_read:
+                await self._linger()
+                if not self._body_read:
+                    headers["Connection"] = "close"
+        await self._send(message)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        path = self._scope["path"]
+        headers["X-Request-ID"] = self._request_id
+        for name, value in _HEADERS.items():
+            headers[name] = value
+        own = is_under(path, (*API, *DOCUMENTS))
+        documents = is_under(path, DOCUMENTS)
+        headers["Content-Security-Policy"] = _CSP_DOCUMENTS if documents else _CSP_API if own else _CSP_PAGE
+        if own or "cache-control" not in headers:
+            headers["Cache-Control"] = "no-store"
+        if "server" in headers:
+            del headers["server"]
+
+    async def _linger(self) -> None:
+        """Read on a little and throw it away: who is still sending would not see an answer, only a broken pipe."""
+        if "expect" in self._headers:
+            return  # waits for leave to send, and gets the answer instead
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                left = LINGER_BYTES
+                while left > 0 and not self._body_read:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    self._body_read = not message.get("more_body", False)
+
+
+def _given_token(headers: Headers, with_basic: bool) -> bytes:
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode("latin-1", "replace")
+    if scheme.lower() == "basic" and with_basic:
+        with contextlib.suppress(binascii.Error, ValueError):
+            return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+    return b""
+
+
+def _is_own_site(headers: Headers) -> bool:
+    """Browsers send Basic credentials by themselves, also for what another site's page asks them to fetch."""
+    return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
