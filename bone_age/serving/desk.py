@@ -17,8 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from bone_age.errors import BoneAgeError, InputError
+from bone_age.errors import BoneAgeError
 from bone_age.serving.answering import answer_in_full, require_question
+from bone_age.serving.dicom_question import complete_question
 from bone_age.serving.predictor import Answered, Predictor
 
 CALLED = ("sex", "chronological_age_months")
@@ -171,9 +172,9 @@ class Desk:
 
     def _reply(self, image: bytes, sex: str | None, age_months: float | None, label: str, request_id: str) -> Reply:
         started = time.perf_counter()
-        if sex is None:
-            raise InputError("sex is missing, expected M or F")
+        question = complete_question(image, sex, age_months)
+        sex, age_months = question.sex, question.chronological_age_months
         require_question(sex, age_months, CALLED)
-        answered = answer_in_full(self.predictor, image, sex, age_months, label)
+        answered = question.told_with(answer_in_full(self.predictor, image, sex, age_months, label))
         self._usual_s += 0.1 * (time.perf_counter() - started - self._usual_s)
         return Reply(answered, request_id, sex, age_months)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 from typing import Any
 
@@ -12,8 +13,19 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
+from bone_age.errors import BoneAgeError
+from bone_age.imaging import ImageError
 from bone_age.serving.desk import Desk, NotReadyError
-from bone_age.serving.rest.documents import QUESTION, AnswerDocument, ModelDocument, StateDocument, errors
+from bone_age.serving.prediction_log import PredictionLog
+from bone_age.serving.rest.documents import (
+    QUESTION,
+    AnswerDocument,
+    Feedback,
+    FeedbackDocument,
+    ModelDocument,
+    StateDocument,
+    errors,
+)
 from bone_age.serving.rest.metrics import Metrics
 from bone_age.serving.rest.openapi_page import openapi_page
 from bone_age.serving.rest.refusals import RefusedError, refusal_of
@@ -27,7 +39,7 @@ DESCRIPTION = (
 )
 
 
-def create_api(settings: ServeSettings, desk: Desk, metrics: Metrics) -> FastAPI:
+def create_api(settings: ServeSettings, desk: Desk, log: PredictionLog, metrics: Metrics) -> FastAPI:
     """The REST API; the guard and the page are put around it by the server."""
     api = FastAPI(
         title="bone-age",
@@ -39,7 +51,8 @@ def create_api(settings: ServeSettings, desk: Desk, metrics: Metrics) -> FastAPI
     )
     _answer_errors(api, metrics)
     _add_questions(api, settings, desk)
-    _add_states(api, desk, metrics)
+    _add_feedback(api, log)
+    _add_states(api, desk, log, metrics)
     _describe_token(api)
 
     @api.get("/docs", include_in_schema=False)
@@ -55,7 +68,8 @@ def _answer_errors(api: FastAPI, metrics: Metrics) -> None:
             metrics.refused(error)  # the desk counts its own
         return refusal_of(error).response(request.state.request_id)
 
-    for kind in (HTTPException, RequestValidationError, RefusedError, Exception):
+    expected = (HTTPException, RequestValidationError, RefusedError, MultiPartException, BoneAgeError, ImageError)
+    for kind in (*expected, Exception):
         api.add_exception_handler(kind, answered)
 
 
@@ -86,7 +100,19 @@ def _add_questions(api: FastAPI, settings: ServeSettings, desk: Desk) -> None:
         return ModelDocument.of(desk.predictor)
 
 
-def _add_states(api: FastAPI, desk: Desk, metrics: Metrics) -> None:
+def _add_feedback(api: FastAPI, log: PredictionLog) -> None:
+    @api.post(
+        "/v1/feedback",
+        summary="Attach a reader's bone age to an earlier answer",
+        response_model=FeedbackDocument,
+        responses=errors(400, 401, 404, 413, 422, 503),
+    )
+    async def feedback(told: Feedback) -> Any:
+        await asyncio.to_thread(log.feedback, told.request_id, told.bone_age_months, told.reader)
+        return {"status": "recorded", "request_id": told.request_id}
+
+
+def _add_states(api: FastAPI, desk: Desk, log: PredictionLog, metrics: Metrics) -> None:
     @api.get("/healthz", summary="Whether the process lives", response_model=StateDocument)
     async def healthz() -> Any:
         return {"status": "ok"}
@@ -109,7 +135,7 @@ def _add_states(api: FastAPI, desk: Desk, metrics: Metrics) -> None:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(401)},
     )
     async def read_metrics() -> Response:
-        return Response(metrics.text({}), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.text(log.counts()), media_type=CONTENT_TYPE_LATEST)
 
 
 def _describe_token(api: FastAPI) -> None:

@@ -92,6 +92,27 @@ class ModelDocument(Document):
         )
 
 
+class Feedback(BaseModel):
+    """What a reader found in the radiograph of an earlier answer."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"request_id": _REQUEST, "bone_age_months": 120, "reader": "R2"}]},
+    )
+
+    request_id: str = Field(min_length=1, max_length=128, pattern=r"^[!-~]+$", description="The answer's")
+    bone_age_months: float = Field(ge=0, le=OLDEST_MONTHS, allow_inf_nan=False)
+    reader: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,16}$", description="A short code, not a name")
+
+
+class FeedbackDocument(Document):
+    """It is written."""
+
+    status: Literal["recorded"]
+    request_id: str
+
+
 class StateDocument(Document):
     """Whether the server lives, or is ready."""
 
@@ -117,6 +138,7 @@ class ErrorDocument(Document):
 ERRORS = {
     400: "The form is broken",
     401: "The token is missing or wrong",
+    404: "No answer is on record under this request id",
     408: "The upload took too long",
     413: "The upload, or the picture in it, is too large",
     415: "No form, or no PNG, JPEG or DICOM file in it",

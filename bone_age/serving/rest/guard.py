@@ -59,8 +59,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
-        self._body_limit = settings.upload_mib * MIB + FORM_BYTES
-        self._limit_words = f"the upload exceeds the limit of {settings.upload_mib} MiB"
+        self._upload_mib = settings.upload_mib
         token = settings.api_token
         self._token = None if token is None else token.get_secret_value().encode()
 
@@ -82,12 +81,14 @@ class Guard:
             asked = 'Basic realm="bone-age", charset="UTF-8"' if with_basic else 'Bearer realm="bone-age"'
             raise RefusedError(401, "token_needed", "the token is missing or wrong", {"WWW-Authenticate": asked})
 
-    def require_size(self, n_bytes: int) -> None:
+    def require_size(self, path: str, n_bytes: int) -> None:
         """Raises:
         RefusedError: So many bytes are too many.
         """
-        if n_bytes > self._body_limit:
-            raise RefusedError(413, "upload_too_large", self._limit_words)
+        without_image = is_under(path, API) and path != "/v1/predict"
+        if n_bytes > FORM_BYTES + (0 if without_image else self._upload_mib * MIB):
+            limit = f"{FORM_BYTES // 1024} KiB" if without_image else f"{self._upload_mib} MiB"
+            raise RefusedError(413, "upload_too_large", f"the upload exceeds the limit of {limit}")
 
     def passed(self, scope: Scope, status: int, seconds: float) -> None:
         """Write down a request that was answered; by its route, since a path can hold anything."""
@@ -136,7 +137,7 @@ class _Passage:
         try:
             self._guard.require_token(self._scope)
             declared = self._headers.get("content-length", "")
-            self._guard.require_size(int(declared) if declared.isdecimal() else 0)
+            self._guard.require_size(self._scope["path"], int(declared) if declared.isdecimal() else 0)
         except RefusedError as refusal:
             self._guard.refused(refusal)
             return await refusal.response(self._request_id)(self._scope, self._receive, self.send)
@@ -148,7 +149,7 @@ class _Passage:
         if message["type"] == "http.request":
             self._read_bytes += len(message.get("body", b""))
             self._body_read = not message.get("more_body", False)
-            self._guard.require_size(self._read_bytes)
+            self._guard.require_size(self._scope["path"], self._read_bytes)
         return message
 
     async def send(self, message: Message) -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from bone_age.serving.desk import Reply
+from bone_age.serving.prediction_log import LogCounts
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.rest.refusals import refusal_of
 
+disable_created_metrics()  # type: ignore[no-untyped-call]
 SECONDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30)
 
 
@@ -62,7 +72,7 @@ class Metrics:
     def read_depth(self, depth: Callable[[], int]) -> None:
         self._depth.set_function(depth)
 
-    def text(self, log_counts: dict[str, int]) -> bytes:
-        for state, count in log_counts.items():
-            self._log.labels(state).set(count)
+    def text(self, log: LogCounts) -> bytes:
+        for state in ("written", "waiting", "dropped"):
+            self._log.labels(state).set(getattr(log, state))
         return generate_latest(self.registry)

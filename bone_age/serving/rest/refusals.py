@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
-from bone_age.errors import InputError
+from bone_age.errors import DatabaseUnavailableError, InputError, UnknownRequestError
+from bone_age.evaluation.likeness import UnlikeTrainingError
 from bone_age.imaging import ImageError
 from bone_age.imaging.grey import ImageTooLargeError, UnknownFormatError
 from bone_age.serving.desk import BusyError, NotReadyError, TooSlowError
@@ -35,11 +36,14 @@ class RefusedError(Exception):
 
 # The first that fits is taken.
 _KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
+    (UnlikeTrainingError, 422, "unlike_training"),
     (UnknownFormatError, 415, "unknown_format"),
     (ImageTooLargeError, 413, "image_too_large"),
     (ImageError, 422, "unusable_image"),
+    (UnknownRequestError, 404, "unknown_request"),
     (InputError, 422, "unusable_question"),
     (MultiPartException, 400, "malformed_upload"),
+    (DatabaseUnavailableError, 503, "database_unavailable"),
     (NotReadyError, 503, "not_ready"),
     (TooSlowError, 503, "too_slow"),
 )

@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from starlette.types import Receive, Scope, Send
 
 from bone_age.errors import InputError
-from bone_age.serving.desk import Desk
+from bone_age.serving.desk import Desk, Reply
+from bone_age.serving.prediction_log import PredictionLog
 from bone_age.serving.rest.app import create_api
 from bone_age.serving.rest.champion import ChampionFollower
 from bone_age.serving.rest.connections import GracefulServer, config_for
@@ -23,25 +24,40 @@ from bone_age.serving.rest.journal import note, start_journal
 from bone_age.serving.rest.later_page import LaterPage, Mount
 from bone_age.serving.rest.metrics import Metrics
 from bone_age.serving.rest.settings import ServeSettings
+from bone_age.settings import Home
 
+FLUSH_S = 10.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class _Recorded:
+    """The prediction log as a witness of the desk."""
+
+    def __init__(self, log: PredictionLog) -> None:
+        self._log = log
+
+    def answered(self, reply: Reply, seconds: float) -> None:
+        self._log.record(reply.request_id, reply.sex, reply.answered, seconds)
+
+    def refused(self, error: Exception) -> None:
+        """Refusals are counted, not recorded."""
 
 
 class Service:
     """An application for uvicorn, with its beginning and its end."""
 
     def __init__(self, settings: ServeSettings, reference: str | None, mount: Mount | None) -> None:
-        self.metrics = Metrics()
+        self.metrics, self.log = Metrics(), PredictionLog.open(Home())
         self.follower = ChampionFollower(reference, settings.poll_s, self.metrics)
         self.desk = Desk(
             lambda: self.follower.current,
             settings.workers,
             settings.queue_size,
             settings.time_limit_s,
-            witnesses=(self.metrics,),
+            witnesses=(self.metrics, _Recorded(self.log)),
         )
         self.metrics.read_depth(lambda: self.desk.depth)
-        self.page = LaterPage(create_api(settings, self.desk, self.metrics), mount)
+        self.page = LaterPage(create_api(settings, self.desk, self.log, self.metrics), mount)
         self._guarded = Guard(self.page, settings, self.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +80,8 @@ class Service:
             await self.desk.close()
             page.cancel()
             await self.page.close()
-            note("stopped")
+            counts = await asyncio.to_thread(self.log.close, FLUSH_S)
+            note("stopped", predictions_written=counts.written, predictions_dropped=counts.dropped)
 
     async def _load_page(self) -> None:
         while not self.desk.is_ready:
