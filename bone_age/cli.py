@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bone_age.cli_batch import add_to as add_batch
 from bone_age.cli_governance import add_to as add_governance
 from bone_age.cli_serve import add_to as add_serve
 from bone_age.plain_text import on_one_line
@@ -250,6 +251,7 @@ def env() -> None:
 
 
 add_serve(app)
+add_batch(app)
 add_governance(app)
 
 

@@ -28,6 +28,8 @@ def alone(lock: Path, work: str) -> Iterator[None]:
         except OSError:
             file.seek(0)
             raise BoneAgeError(f"another {work} (process {file.read() or '?'}) runs in {lock.parent}") from None
+        if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+            raise BoneAgeError(f"another {work} has just ended in {lock.parent}; start again")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -36,6 +36,7 @@ from bone_age.governance.policy import Policy
 from bone_age.mlflow_connection import connect, experiment_id
 from bone_age.modelling.trained import TrainedModel
 from bone_age.provenance import operator, provenance
+from bone_age.serving.batch import BatchReport
 from bone_age.settings import PlannedTraining, TrainingConfig, digest_of
 
 PARENT, NESTED = "pipeline", "architecture"
@@ -294,6 +295,24 @@ def log_config(config: TrainingConfig, policy: Policy) -> None:
     mlflow.log_dict(config.model_dump(mode="json"), "config.json")
     mlflow.log_text(policy.model_dump_json(indent=2), policy.artifact)
     mlflow.set_tags({"config_digest": digest_of(config), "policy_digest": policy.digest})
+
+
+def log_batch(report: BatchReport) -> None:
+    """Which model answered which radiographs in a batch, how many and how fast; the answers are its artifacts."""
+    log_params({"data": report.data, "out": report.out, "engine": report.engine})
+    mlflow.set_tags(
+        {
+            "batch_model": report.model,
+            "model_digest": report.model_digest,
+            "dataset_fingerprint": report.dataset_fingerprint,
+            "input_fingerprint": report.input_fingerprint,
+        }
+    )
+    counts = ("rows", "answered", "failed_rows", "resumed_rows", "seconds", "images_per_second")
+    mlflow.log_metrics({name: getattr(report, name) for name in counts})
+    mlflow.log_dict(report.to_json(), "batch/report.json")
+    for file in filter(None, (report.out, report.failed)):
+        mlflow.log_artifact(file, "batch")
 
 
 def log_params(params: dict[str, Any]) -> None:

@@ -24,7 +24,9 @@ from bone_age.governance.policy import Policy
 from bone_age.mlflow_connection import connect, world_key
 from bone_age.one_process import alone, ended_by_signals
 from bone_age.provenance import PROJECT
+from bone_age.serving.batch import BatchReport
 from bone_age.settings import Home, TrainingConfig
+from pipelines.batch_inference import batch_inference_pipeline
 from pipelines.promotion import promotion_pipeline
 from pipelines.training import training_pipeline
 
@@ -69,6 +71,30 @@ def run_promotion(
     promotion_pipeline.with_options(run_name=run_name)(version, approver, reason, overrides, policy)
     decision: Decision = _output(Client().get_pipeline_run(run_name), "promote_judged_version")
     return decision
+
+
+def run_batch_inference(
+    data: Path, out: Path, model: str | None, engine: str, sex: str | None, home: Home
+) -> BatchReport:
+    """Run the batch pipeline on the active ZenML stack and wait for it.
+
+    Raises:
+        BoneAgeError: As `bone_age.serving.batch.run_batch` raises; the step's own message.
+    """
+    home.prepare()
+    connect()
+    source_utils.set_custom_source_root(str(PROJECT))
+    run_name = f"batch-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    ended = "FAILED"
+    try:
+        batch_inference_pipeline.with_options(run_name=run_name)(
+            str(data.resolve()), str(out.resolve()), model, engine, sex
+        )
+        ended = "FINISHED"
+    finally:
+        _close(run_name, ended)
+    report: BatchReport = _output(Client().get_pipeline_run(run_name), "answer_radiographs")
+    return report
 
 
 def _run(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:

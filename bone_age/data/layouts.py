@@ -1,18 +1,19 @@
 """Label files: which layouts are known, and how one is read into labelled rows.
 
-Structure (columns, encoding, number of fields) is judged here, at once; a value that is merely wrong is kept with its
-raw text, so that validation can report all wrong values of a data set together. CSV only with commas, read by the
-standard library rather than by pandas: pandas guesses types, and its messages name no line of the file.
+Structure (columns, encoding, number of fields) is judged here; a value that is merely wrong is kept with its raw text,
+so that validation can report all wrong values of a data set together. CSV only with commas, read by the standard
+library rather than by pandas: pandas guesses types, and its messages name no line of the file. A line at a time, so
+that a manifest may be larger than the memory.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-import io
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bone_age.errors import InputError
@@ -43,6 +44,12 @@ class Layout:
     @property
     def header(self) -> str:
         return ",".join(self.columns.values())
+
+    def without_labels(self) -> Layout:
+        """The same for who wants to know bone ages and need not have them."""
+        label = {"bone_age_months": self.columns["bone_age_months"]}
+        needed = {name: header for name, header in self.columns.items() if name not in label}
+        return replace(self, columns=needed, optional=self.optional | label)
 
 
 MANIFEST = Layout(
@@ -90,6 +97,10 @@ class Record:
     where: str
     fields: dict[str, str]
 
+    def field(self, layout: Layout, column: str) -> str:
+        """The text of one of our columns; empty where the file does not have it."""
+        return self.fields.get((layout.columns | layout.optional).get(column, ""), "")
+
 
 @dataclass(frozen=True)
 class LabelledRow:
@@ -115,11 +126,10 @@ class LabelledRow:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A CSV's header and records, not yet interpreted."""
+    """A comma-separated file: UTF-8, or UTF-16 with byte-order mark, with any line ends; its rows are not read yet."""
 
     path: Path
     header: tuple[str, ...]
-    records: tuple[Record, ...]
 
     def fits(self, layout: Layout) -> bool:
         return set(layout.columns.values()) <= set(self.header)
@@ -127,35 +137,46 @@ class LabelFile:
     def missing_columns(self, layout: Layout) -> list[str]:
         return [name for name in layout.columns.values() if name not in self.header]
 
+    def has_labels(self, layout: Layout) -> bool:
+        return (layout.columns | layout.optional).get("bone_age_months") in self.header
+
+    def require(self, layout: Layout) -> None:
+        """Refuse columns that are missing or misspelt.
+
+        Raises:
+            InputError: Names them.
+        """
+        if missing := self.missing_columns(layout):
+            found = ", ".join(self.header)
+            raise InputError(f"{self.path}: column {', '.join(map(repr, missing))} is missing; found: {found}")
+        for column in set(self.header) - {*layout.columns.values(), *layout.optional.values()}:
+            if close := difflib.get_close_matches(column, layout.optional, cutoff=0.75):
+                raise InputError(f"{self.path}: column {column!r} is not known; did you mean {close[0]!r}?")
+
+    def records(self) -> Iterator[Record]:
+        """Its rows, read as they are asked for.
+
+        Raises:
+            InputError: The file is no text or no valid CSV there, or a row has too many or too few fields.
+        """
+        rows = _rows(self.path)
+        next(rows)
+        for where, fields in rows:
+            if len(fields) != len(self.header):
+                raise InputError(f"{where}: has {len(fields)} fields, the header has {len(self.header)}")
+            yield Record(where, dict(zip(self.header, (field.strip() for field in fields), strict=True)))
+
 
 def read_label_file(path: Path) -> LabelFile:
-    """Read a comma-separated file: UTF-8, or UTF-16 with byte-order mark, with any line ends.
+    """Read a label file's header.
 
     Raises:
-        InputError: The file is empty, is no text, is not separated by commas, or a row has too many or too few fields.
+        InputError: The file is empty, cannot be read, is no text, or is not separated by commas.
     """
-    reader = csv.reader(io.StringIO(_text_of(path), newline=None), strict=True)
-    header: tuple[str, ...] = ()
-    records: list[Record] = []
-    line = 0
-    try:
-        for fields in reader:
-            start, line = line + 1, reader.line_num
-            where = f"{path.name}:{start}"
-            if not any(field.strip() for field in fields):
-                continue
-            if not header:
-                header = _normal_header(where, fields)
-            elif len(fields) != len(header):
-                raise InputError(f"{where}: has {len(fields)} fields, the header has {len(header)}")
-            else:
-                values = (field.strip() for field in fields)
-                records.append(Record(where, dict(zip(header, values, strict=True))))
-    except csv.Error as error:
-        raise InputError(f"{path.name}:{line + 1}: is no valid CSV: {error}") from None
-    if not header:
+    first = next(_rows(path), None)
+    if first is None:
         raise InputError(f"{path}: is empty")
-    return LabelFile(path, header, tuple(records))
+    return LabelFile(path, _normal_header(*first))
 
 
 def labelled_rows(file: LabelFile, layout: Layout) -> list[LabelledRow]:
@@ -165,36 +186,56 @@ def labelled_rows(file: LabelFile, layout: Layout) -> list[LabelledRow]:
         InputError: Columns are missing or misspelt, there are no rows, or a row's image, split or chronological age
             cannot be used at all.
     """
-    if missing := file.missing_columns(layout):
-        found = ", ".join(file.header)
-        raise InputError(f"{file.path}: column {', '.join(map(repr, missing))} is missing; found: {found}")
-    for column in set(file.header) - {*layout.columns.values(), *layout.optional.values()}:
-        if close := difflib.get_close_matches(column, layout.optional, cutoff=0.75):
-            raise InputError(f"{file.path}: column {column!r} is not known; did you mean {close[0]!r}?")
-    if not file.records:
+    file.require(layout)
+    rows = [_labelled_row(record, layout) for record in file.records()]
+    if not rows:
         raise InputError(f"{file.path}: has a header but no rows")
-    rows = [_labelled_row(record, layout) for record in file.records]
     unnamed = next((row for row in rows if not row.split), None)
     if unnamed and any(row.split for row in rows):
         raise InputError(f"{unnamed.source_row}: split is empty while other rows name one; name all or none")
     return rows
 
 
-def _text_of(path: Path) -> str:
+def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Where each row starts, `manifest.csv:17`, and its fields; empty rows are left out, the header is not."""
+    reader = csv.reader(_lines(path), strict=True)
+    line = 0
     try:
-        content = path.read_bytes()
+        for fields in reader:
+            start, line = line + 1, reader.line_num
+            if any(field.strip() for field in fields):
+                yield f"{path.name}:{start}", fields
+    except csv.Error as error:
+        raise InputError(f"{path.name}:{line + 1}: is no valid CSV: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(3)
+        encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
+        with path.open(encoding=encoding) as text:
+            for number, line in enumerate(text, start=1):
+                if "\0" in line:
+                    raise InputError(
+                        f"{path.name}:{number}: holds a NUL character, so it is not text; save the file as UTF-8"
+                    )
+                yield line
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    except UnicodeDecodeError:
+        raise InputError(_undecodable(path, encoding)) from None
+
+
+def _undecodable(path: Path, encoding: str) -> str:
+    """Which line cannot be decoded; read again and whole, as a buffer of it does not tell."""
+    content = path.read_bytes()
     try:
-        text = content.decode(encoding)
+        content.decode(encoding)
+        line = 1
     except UnicodeDecodeError as error:
         line = 1 + len(re.findall(rb"\r\n|\r|\n", content[: error.start]))
-        raise InputError(f"{path.name}:{line}: is not {encoding.upper()} text; save the file as UTF-8") from None
-    if "\0" in text:
-        line = 1 + len(re.findall(r"\r\n|\r|\n", text[: text.index("\0")]))
-        raise InputError(f"{path.name}:{line}: holds a NUL character, so it is not text; save the file as UTF-8")
-    return text
+    return f"{path.name}:{line}: is not {encoding.upper()} text; save the file as UTF-8"
 
 
 def _normal_header(where: str, fields: list[str]) -> tuple[str, ...]:
@@ -208,31 +249,32 @@ def _normal_header(where: str, fields: list[str]) -> tuple[str, ...]:
 
 def _labelled_row(record: Record, layout: Layout) -> LabelledRow:
     def field(column: str) -> str:
-        return record.fields.get((layout.columns | layout.optional).get(column, ""), "")
+        return record.field(layout, column)
 
     if not field("image"):
         raise InputError(f"{record.where}: {layout.columns['image']} is empty")
     chronological = field("chronological_age_months")
-    if chronological and not _number(chronological) >= 0:
+    if chronological and not number_of(chronological) >= 0:
         raise InputError(f"{record.where}: chronological_age_months is {chronological!r}, expected months or nothing")
     return LabelledRow(
         source_row=record.where,
         image=field("image"),
-        sex=_sex(field("sex")),
-        bone_age_months=_number(field("bone_age_months")),
+        sex=sex_of(field("sex")),
+        bone_age_months=number_of(field("bone_age_months")),
         raw_bone_age=field("bone_age_months"),
-        chronological_age_months=_number(chronological),
+        chronological_age_months=number_of(chronological),
         patient_id=field("patient_id"),
         split=_split(record.where, field("split")),
     )
 
 
-def _sex(text: str) -> str:
+def sex_of(text: str) -> str:
+    """M or F, or the text as it is where it is neither."""
     lowered = text.lower()
     return "M" if lowered in _MALE else "F" if lowered in _FEMALE else text
 
 
-def _number(text: str) -> float:
+def number_of(text: str) -> float:
     """A plain decimal number; NaN for anything else: hexadecimal, exponent, infinity, thousands separator, comma."""
     number = float(text) if _DECIMAL.fullmatch(text) else math.nan
     return number if math.isfinite(number) else math.nan

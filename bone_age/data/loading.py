@@ -8,7 +8,7 @@ from pathlib import Path
 from bone_age.data.manifest import Dataset
 from bone_age.data.sources import read_dataset
 from bone_age.data.synthetic import synthetic_key, write_synthetic
-from bone_age.settings import DataSettings, Home
+from bone_age.settings import DataSettings, Home, SyntheticData
 
 SYNTHETIC = "synthetic"
 
@@ -21,8 +21,12 @@ def load_dataset(settings: DataSettings) -> Dataset:
     """
     if settings.source != SYNTHETIC:
         return read_dataset(Path(settings.source), limit=settings.limit)
-    folder = write_synthetic(Home().prepare().datasets, settings.synthetic)
-    return read_dataset(folder, name=SYNTHETIC, limit=settings.limit, synthetic=True)
+    return read_dataset(synthetic_folder(settings.synthetic), name=SYNTHETIC, limit=settings.limit, synthetic=True)
+
+
+def synthetic_folder(settings: SyntheticData | None = None) -> Path:
+    """The folder of the embedded data set, drawn where it is not there yet."""
+    return write_synthetic(Home().prepare().datasets, settings or SyntheticData())
 
 
 def dataset_key(settings: DataSettings) -> str:

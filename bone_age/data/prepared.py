@@ -139,7 +139,7 @@ def _preprocess_all(dataset: Dataset, settings: PreprocessingSettings) -> Iterat
             return str(error)
 
     paths = dataset.table["path"].tolist()
-    yield from stream_in_threads(one, paths, f"preprocessing to {settings.image_size_px} px")
+    yield from stream_in_threads(one, paths, f"preprocessing to {settings.image_size_px} px", len(paths))
 
 
 def _refuse_too_many(dataset: Dataset, refused: list[str], max_share: float) -> None:

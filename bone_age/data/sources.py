@@ -20,7 +20,6 @@ import pandas as pd
 from bone_age.data.layouts import (
     CHALLENGE_LAYOUTS,
     MANIFEST,
-    TEST,
     TEST_UNLABELLED,
     TRAINING,
     LabelFile,
@@ -41,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A label file whose layout is known."""
 
     file: LabelFile
@@ -79,13 +78,13 @@ def read_dataset(folder: Path, name: str | None = None, limit: int | None = None
         raise InputError(f"{folder}: no such data folder" if not folder.exists() else f"{folder}: is not a folder")
     root = folder.resolve()
     try:
-        parts = _parts(root)
+        parts = find_parts(root)
         radiographs = [r for part in parts for r in _radiographs(root, part, several=len(parts) > 1)]
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
     if limit is not None:
         radiographs = _limited(radiographs, limit)
-    digests = map_in_threads(partial(_digest, root), [r.path for r in radiographs], "hashing images")
+    digests = map_in_threads(partial(image_digest, root), [r.path for r in radiographs], "hashing images")
     return Dataset(name or Path(os.path.abspath(folder)).name, root, _table(radiographs, digests), synthetic)
 
 
@@ -118,14 +117,19 @@ def _limited(radiographs: list[_Radiograph], limit: int) -> list[_Radiograph]:
 # Which label files make the data set ---------------------------------------------------------------------------------
 
 
-def _parts(root: Path) -> list[_Part]:
+def find_parts(root: Path, manifest: Layout = MANIFEST, challenge: Sequence[Layout] = CHALLENGE_LAYOUTS) -> list[Part]:
+    """The label files that make a folder a data set, each with its layout.
+
+    Raises:
+        InputError: There is none, or two for one part.
+    """
     paths = sorted(p for p in root.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
-    if manifest := next((path for path in paths if path.name.lower() == MANIFEST.title), None):
-        return [_Part(read_label_file(_inside(root, manifest)), MANIFEST)]
+    if path := next((path for path in paths if path.name.lower() == manifest.title), None):
+        return [Part(read_label_file(inside(root, path)), manifest)]
     if not paths:
         raise InputError(f"{root}: no label file; known are {_KNOWN_LAYOUTS}; found: {_listing(root)}")
-    files = [read_label_file(_inside(root, path)) for path in paths]
-    candidates = [_Part(file, layout) for file in files if (layout := _layout_of(file, alone=len(files) == 1))]
+    files = [read_label_file(inside(root, path)) for path in paths]
+    candidates = [Part(file, layout) for file in files if (layout := _layout_of(file, challenge, len(files) == 1))]
     parts = []
     for split in ("train", "validation", "test"):
         if same := [part for part in candidates if part.layout.split == split]:
@@ -139,24 +143,24 @@ def _parts(root: Path) -> list[_Part]:
     return parts
 
 
-def _layout_of(file: LabelFile, alone: bool) -> Layout | None:
+def _layout_of(file: LabelFile, layouts: Sequence[Layout], alone: bool) -> Layout | None:
     """The layout a label file is in, or was meant to be in; None where the file is something else."""
-    fitting = next((layout for layout in CHALLENGE_LAYOUTS if file.fits(layout)), None)
+    fitting = next((layout for layout in layouts if file.fits(layout)), None)
     if fitting:
         return fitting
     stem = _normal(file.path.stem)
     stem = stem if stem.startswith("boneage-") else f"boneage-{stem}"
-    named = next((layout for layout in CHALLENGE_LAYOUTS if stem.startswith(layout.image_folder)), None)
+    named = next((layout for layout in layouts if stem.startswith(layout.image_folder)), None)
     if named or not alone:
         return named
-    nearest = min(CHALLENGE_LAYOUTS[:3], key=lambda layout: len(file.missing_columns(layout)))
+    nearest = min(layouts[:3], key=lambda layout: len(file.missing_columns(layout)))
     return nearest if len(file.missing_columns(nearest)) < len(nearest.columns) else None
 
 
-def _the_one(root: Path, parts: list[_Part]) -> _Part:
+def _the_one(root: Path, parts: list[Part]) -> Part:
     """One label file a part: the training part's own name first, then labels before none."""
     named = [part for part in parts if part.file.path.name.lower() == _TRAINING_CSV]
-    labelled = [part for part in parts if part.layout is TEST]
+    labelled = [part for part in parts if part.file.has_labels(part.layout)]
     chosen = named or labelled or parts
     if len(chosen) > 1:
         names = " and ".join(part.file.path.name for part in chosen)
@@ -176,29 +180,36 @@ def _normal(name: str) -> str:
 # Which image belongs to a row ----------------------------------------------------------------------------------------
 
 
-def _radiographs(root: Path, part: _Part, several: bool) -> Iterator[_Radiograph]:
+def _radiographs(root: Path, part: Part, several: bool) -> Iterator[_Radiograph]:
     rows = labelled_rows(part.file, part.layout)
     if part.layout is MANIFEST:
         for row in rows:
-            path = _manifest_path(root, row)
+            path = manifest_path(root, row.image, row.source_row)
             yield _Radiograph(row, str(PurePosixPath(path).with_suffix("")), path, row.split)
         return
-    index = _ImageIndex(root, part)
+    index = ImageIndex(root, part)
     for row in rows:
-        yield _Radiograph(row, row.image, index.path_of(row), part.layout.split if several else "")
+        yield _Radiograph(
+            row, row.image, index.path_of(row.image, row.source_row), part.layout.split if several else ""
+        )
 
 
-def _manifest_path(root: Path, row: LabelledRow) -> str:
-    path, windows = PurePosixPath(row.image), PureWindowsPath(row.image)
+def manifest_path(root: Path, image: str, where: str) -> str:
+    """The path of a manifest's image, relative to the data folder.
+
+    Raises:
+        InputError: It leaves the folder.
+    """
+    path, windows = PurePosixPath(image), PureWindowsPath(image)
     if path.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise InputError(f"{row.source_row}: image {row.image!r} leaves the data folder; give a path inside it")
+        raise InputError(f"{where}: image {image!r} leaves the data folder; give a path inside it")
     if not path.name:
-        raise InputError(f"{row.source_row}: image {row.image!r} is no file")
-    _inside(root, root / path, row.source_row)
+        raise InputError(f"{where}: image {image!r} is no file")
+    inside(root, root / path, where)
     return str(path)
 
 
-def _inside(root: Path, path: Path, where: str = "") -> Path:
+def inside(root: Path, path: Path, where: str = "") -> Path:
     """The path, unless a symbolic link on it leads out of the data folder."""
     target = os.path.realpath(path)
     if os.path.commonpath([root, target]) != str(root):
@@ -207,13 +218,13 @@ def _inside(root: Path, path: Path, where: str = "") -> Path:
     return path
 
 
-class _ImageIndex:
+class ImageIndex:
     """Images of one part by id, each folder listed once.
 
     Looked for in the part's usual folders, then in folders named like the label file, then beside it.
     """
 
-    def __init__(self, root: Path, part: _Part) -> None:
+    def __init__(self, root: Path, part: Part) -> None:
         folders = sorted(path for path in root.iterdir() if path.is_dir())
         usual = [path for path in folders if _normal(path.name).startswith(part.layout.image_folder)]
         usual += [inner for outer in usual if (inner := outer / outer.name).is_dir()]  # as one copy's archive unpacks
@@ -223,31 +234,35 @@ class _ImageIndex:
         self._levels = [_images_in(root, usual), _images_in(root, alike), _images_in(root, [root])]
         self._usual_folder = (usual or alike or [root / part.layout.image_folder])[0].name
 
-    def path_of(self, row: LabelledRow) -> str:
-        """The image's path relative to the data folder; where there is none, the path where it should be."""
-        if row.image != PurePosixPath(row.image).name or "\\" in row.image or row.image in (".", ".."):
-            raise InputError(f"{row.source_row}: id {row.image!r} leaves the data folder or is no plain name")
+    def path_of(self, image: str, where: str) -> str:
+        """The image's path relative to the data folder; where there is none, the path where it should be.
+
+        Raises:
+            InputError: The id is no plain name, has several images, or its image lies outside the folder.
+        """
+        if image != PurePosixPath(image).name or "\\" in image or image in (".", ".."):
+            raise InputError(f"{where}: id {image!r} leaves the data folder or is no plain name")
         for level in self._levels:
-            paths = level.get(row.image, [])
+            paths = level.get(image, [])
             if len(paths) > 1:
                 shown = " and ".join(str(path.relative_to(self._root)) for path in sorted(paths))
-                raise InputError(f"{row.source_row}: id {row.image!r} has several images: {shown}")
+                raise InputError(f"{where}: id {image!r} has several images: {shown}")
             if paths:
-                return str(_inside(self._root, paths[0], row.source_row).relative_to(self._root))
-        return f"{self._usual_folder}/{row.image}.png"
+                return str(inside(self._root, paths[0], where).relative_to(self._root))
+        return f"{self._usual_folder}/{image}.png"
 
 
 def _images_in(root: Path, folders: Sequence[Path]) -> dict[str, list[Path]]:
     images: dict[str, list[Path]] = {}
     for folder in folders:
-        for entry in os.scandir(_inside(root, folder)):
+        for entry in os.scandir(inside(root, folder)):
             stem, suffix = os.path.splitext(entry.name)
             if suffix.lower() in IMAGE_SUFFIXES:
                 images.setdefault(stem, []).append(folder / entry.name)
     return images
 
 
-def _digest(root: Path, path: str) -> str:
+def image_digest(root: Path, path: str) -> str:
     """SHA-256 (hex) of the image's bytes; empty where it is absent, unreadable or no regular file."""
     image = root / path
     try:

@@ -196,7 +196,7 @@ def predict_changed(
             raise InputError(str(error)) from None
 
     files = list(zip(rows["image_id"], rows["path"], strict=True))
-    stacks = stream_in_threads(prepared, files, f"changing radiographs, predicting with {predictor.name}")
+    stacks = stream_in_threads(prepared, files, f"changing radiographs, predicting with {predictor.name}", len(files))
     months = [
         predictor.predict_prepared(stack, [sex] * len(stack)) for stack, sex in zip(stacks, rows["sex"], strict=True)
     ]

@@ -40,7 +40,7 @@ def score_dataset(
         except ImageError as error:
             raise InputError(str(error)) from None
 
-    images = stream_in_threads(prepared, rows["path"].tolist(), f"predicting with {predictor.name}")
+    images = stream_in_threads(prepared, rows["path"].tolist(), f"predicting with {predictor.name}", len(rows))
     sexes = iter(rows["sex"].tolist())
     months = []
     while batch := list(islice(images, BATCH)):
