@@ -1,0 +1,79 @@
+"""The form: fields on the left, the answer beside them; on a phone, below."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from bone_age.serving.desk import Desk
+from bone_age.serving.page.examples import Example
+from bone_age.serving.page.replying import reply_to
+
+_WAITING = 16
+_HEADER = """<header class="ba-header"><h1>Bone age</h1>
+<p>An estimate from a radiograph of the hand, with how sure it is and where the model looked.</p>
+<p class="ba-notice"><strong>Not a medical device.</strong> For research, teaching and engineering. Nobody's treatment,
+and no decision about anybody's age in law, may rest on an answer.</p></header>"""
+_AGE = """<h3 class="ba-label">Age of the child <span>optional</span></h3>
+<p class="ba-hint">Adds the growth chart. Dates, or the age in years and months; for one radiograph at a time.</p>"""
+_EXAMPLES = """<h3 class="ba-label">Or try a drawn hand</h3>
+<p class="ba-hint">Drawn by a program, not X-rayed; what is answered means nothing for a child.</p>"""
+_FOOTER = """<p>Uploads are used for the answer only, never shown to anybody else, and deleted after ten minutes.
+For programs there is a <a href="docs">REST API</a>.</p>"""
+_NOTHING_YET = """<div class="ba-empty"><p>Choose a radiograph and the child's sex, then estimate. The answer appears
+here.</p></div>"""
+
+
+def build_form(desk: Desk, examples: tuple[Example, ...]) -> gr.Blocks:
+    """The page as Gradio's blocks; they hold no state, so that nothing can pass from one person to another."""
+    page: gr.Blocks
+    with gr.Blocks(title="Bone age", analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(_HEADER, elem_id="top")
+        with gr.Row(elem_id="columns", equal_height=False):
+            with gr.Column(elem_id="fields", min_width=300):
+                files = gr.File(
+                    label="Radiographs: PNG, JPEG or DICOM", file_count="multiple", elem_id="files", height=150
+                )
+                sex = gr.Radio([("Girl", "F"), ("Boy", "M")], label="Sex", elem_id="sex", value=None)
+                with gr.Column(elem_id="age", elem_classes="ba-group"):
+                    gr.HTML(_AGE)
+                    with gr.Row():
+                        birth = gr.Textbox(
+                            label="Date of birth", placeholder="YYYY-MM-DD", elem_id="birth", max_lines=1, min_width=130
+                        )
+                        taken = gr.Textbox(
+                            label="Examination", placeholder="YYYY-MM-DD", elem_id="taken", max_lines=1, min_width=130
+                        )
+                    with gr.Row():
+                        years = gr.Textbox(label="Age in years", elem_id="years", max_lines=1, min_width=130)
+                        months = gr.Textbox(label="and months", elem_id="months", max_lines=1, min_width=130)
+                ask = gr.Button("Estimate bone age", variant="primary", elem_id="ask")
+                gr.HTML(_EXAMPLES)
+                with gr.Row(elem_id="examples"):
+                    buttons = [
+                        gr.Button(example.label, elem_id=f"example-{number}", min_width=80)
+                        for number, example in enumerate(examples)
+                    ]
+            with gr.Column(elem_id="result", min_width=300):
+                answer = gr.HTML(_NOTHING_YET, elem_id="answer")
+        gr.HTML(_FOOTER, elem_id="foot")
+        fields: list[Any] = [files, sex, birth, taken, years, months]
+
+        async def reply(*filled: Any) -> AsyncIterator[str]:
+            async for html in reply_to(desk, *filled):
+                yield html
+
+        silent: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        ask.click(reply, fields, answer, concurrency_id="answers", concurrency_limit=2, **silent)
+        for button, example in zip(buttons, examples, strict=True):
+            filled = button.click(partial(_fill_in, example), None, fields, **silent)
+            filled.then(reply, fields, answer, concurrency_id="answers", concurrency_limit=2, **silent)
+    page.queue(max_size=_WAITING, api_open=False)
+    return page
+
+
+def _fill_in(example: Example) -> tuple[Any, ...]:
+    return [str(example.file)], example.sex, "", "", str(example.age_months // 12), str(example.age_months % 12)

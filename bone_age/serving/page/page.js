@@ -1,0 +1,39 @@
+"use strict";
+/* What Gradio leaves open: dates by the browser's own calendar, the attention slider, and moving to a new answer. */
+(() => {
+  const mend = () => {
+    const sex = document.querySelector("#sex");
+    if (sex) {
+      sex.setAttribute("aria-label", "Sex");
+      for (const choice of sex.querySelectorAll("input[type=radio]")) {
+        choice.name = "sex";  // Gradio names each choice differently, and arrow keys would not move between them
+        choice.removeAttribute("aria-checked");
+      }
+    }
+    for (const input of document.querySelectorAll("#years input, #months input")) input.inputMode = "decimal";
+    for (const link of document.querySelectorAll("#files a[href]")) link.removeAttribute("href");
+    for (const input of document.querySelectorAll("#birth input, #taken input"))
+      if (input.type === "text") input.type = "date";
+  };
+
+  const moveToNews = (root) => {
+    const news = root.querySelector("#ba-headline, .ba-problem, .ba-working");
+    if (!news) return;
+    if (root.getBoundingClientRect().top > window.innerHeight * 0.6 || root.getBoundingClientRect().top < 0)
+      root.scrollIntoView({ block: "start", behavior: "auto" });
+    if (news.id === "ba-headline") news.focus({ preventScroll: true });
+  };
+
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-attention]"))
+      event.target.closest("figure").querySelector(".ba-heat").style.opacity = event.target.value / 100;
+  });
+
+  let shown = null;
+  new MutationObserver(() => {
+    mend();
+    const answer = document.querySelector("#answer");
+    const news = answer && answer.querySelector(".ba-answer, .ba-problem, .ba-working");
+    if (news && news !== shown) { shown = news; moveToNews(answer); }
+  }).observe(document, { childList: true, subtree: true });
+})();

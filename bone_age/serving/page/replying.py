@@ -1,0 +1,85 @@
+"""From the filled-in form to what is shown: one radiograph in full, several as a table."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from bone_age.errors import BoneAgeError, InputError
+from bone_age.serving.desk import BusyError, Desk, NotReadyError, Reply, TooSlowError
+from bone_age.serving.page.asking import Question, read_form
+from bone_age.serving.page.showing import show_answer, show_problem, show_table, show_working
+from bone_age.serving.page.table import Row
+
+_LOG = logging.getLogger(__name__)
+_LABEL = "upload"  # file names can name patients; what is logged of an answer holds none
+_PATIENCE_SECONDS = 20
+_GONE = "The file is no longer on the server, where uploads stay for ten minutes; choose it again."
+
+
+async def reply_to(
+    desk: Desk,
+    files: list[str] | None,
+    sex: str | None,
+    birth: str | None,
+    taken: str | None,
+    years: str | None,
+    months: str | None,
+) -> AsyncIterator[str]:
+    """HTML to show, each in place of the one before; whatever goes wrong ends as a sentence."""
+    try:
+        question = await asyncio.to_thread(read_form, files, sex, birth, taken, years, months)
+        if len(question.files) == 1:
+            yield show_working("Reading the radiograph")
+            reply = await _ask(desk, question, question.files[0])
+            yield await asyncio.to_thread(show_answer, desk.predictor, reply, question.files[0].name)
+        else:
+            async for html in _reply_to_many(desk, question):
+                yield html
+    except (BoneAgeError, ValueError) as error:  # ValueError: ImageError
+        yield show_problem(_sentence(error))
+    except Exception:
+        _LOG.exception("the page could not answer")
+        yield show_problem("Something went wrong on the server. Try again; if it stays, tell who runs it.")
+
+
+async def _ask(desk: Desk, question: Question, file: Path) -> Reply:
+    try:
+        image = await asyncio.to_thread(file.read_bytes)
+    except OSError:
+        raise InputError(_GONE) from None
+    for _ in range(_PATIENCE_SECONDS):
+        try:
+            return await desk.answer(image, question.sex, question.chronological_age_months, _LABEL)
+        except BusyError:
+            await asyncio.sleep(1)
+    return await desk.answer(image, question.sex, question.chronological_age_months, _LABEL)
+
+
+async def _reply_to_many(desk: Desk, question: Question) -> AsyncIterator[str]:
+    rows: list[Row] = []
+    for file in question.files:
+        yield show_working(
+            f"Reading radiograph {len(rows) + 1} of {len(question.files)}", len(rows) / len(question.files)
+        )
+        try:
+            rows.append(Row(file.name, await _ask(desk, question, file)))
+        except (BoneAgeError, ValueError) as error:
+            rows.append(Row(file.name, None, _sentence(error)))
+    yield show_table(desk.predictor, rows)
+
+
+def _sentence(error: Exception) -> str:
+    """An error as a person reads it."""
+    if isinstance(error, BusyError):
+        return "The server is busy at the moment. Try again in a minute."
+    if isinstance(error, TooSlowError):
+        return "The answer took too long. Try again; a smaller file is read faster."
+    if isinstance(error, NotReadyError):
+        return "The model is still being loaded. Try again in a few seconds."
+    text = str(error).strip()
+    if text.startswith("is "):  # as the decoder says it
+        text = f"The file {text}"
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
