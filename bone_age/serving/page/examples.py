@@ -12,11 +12,12 @@ import numpy.typing as npt
 from bone_age.data.manifest import Sex
 from bone_age.data.synthetic import render_hand
 
-_DRAWN: tuple[tuple[str, Sex, int, int], ...] = (
-    ("Girl, 5 years", "F", 60, 11),
-    ("Boy, 9 years", "M", 108, 4),
-    ("Girl, 13 years", "F", 156, 7),
+_DRAWN: tuple[tuple[str, Sex, int, int, int], ...] = (
+    ("Girl, 4 years", "F", 51, 60, 7),
+    ("Boy, 7 years", "M", 86, 108, 7),
+    ("Girl, 13 years", "F", 156, 156, 13),
 )
+"""Label, sex, stated age, age drawn, seed; the reference model takes drawings for younger than they were drawn."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Example:
 def draw_examples(folder: Path) -> tuple[Example, ...]:
     """Write the drawings as PNG into a folder; some 20 ms each."""
     examples = []
-    for label, sex, age, seed in _DRAWN:
+    for label, sex, age, drawn_months, seed in _DRAWN:
         file = folder / f"synthetic-hand-{'girl' if sex == 'F' else 'boy'}-{age // 12}-years.png"
-        drawing = render_hand(age, sex, seed, 512, 416)
+        drawing = render_hand(drawn_months, sex, seed, 512, 416)
         file.write_bytes(cv2.imencode(".png", drawing)[1].tobytes())
         examples.append(Example(label, sex, age, drawing, file))
     return tuple(examples)

@@ -14,8 +14,17 @@ _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Deja
 _MONO = ["ui-monospace", "Cascadia Mono", "DejaVu Sans Mono", "monospace"]
 
 
+_ACCENT = "#0b6472"
+
+
 def theme() -> Base:
-    return Base(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
+    plain = Base(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
+    return plain.set(
+        checkbox_background_color_selected=_ACCENT,
+        checkbox_background_color_selected_dark=_ACCENT,
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+    )
 
 
 def head(examples: tuple[Example, ...]) -> str:

@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from bone_age.errors import BoneAgeError, InputError
 from bone_age.serving.desk import BusyError, Desk, NotReadyError, Reply, TooSlowError
 from bone_age.serving.page.asking import Question, read_form
-from bone_age.serving.page.showing import show_answer, show_problem, show_table, show_working
+from bone_age.serving.page.showing import show_answer, show_problem, show_report, show_table, show_working
 from bone_age.serving.page.table import Row
+from bone_age.serving.report_page import report_pdf
 
 _LOG = logging.getLogger(__name__)
 _LABEL = "upload"  # file names can name patients; what is logged of an answer holds none
 _PATIENCE_SECONDS = 20
 _GONE = "The file is no longer on the server, where uploads stay for ten minutes; choose it again."
+
+
+class Shown(NamedTuple):
+    """HTML of the answer and of the report below it; None leaves what is there."""
+
+    answer: str | None
+    report: str | None
 
 
 async def reply_to(
@@ -27,22 +37,27 @@ async def reply_to(
     taken: str | None,
     years: str | None,
     months: str | None,
-) -> AsyncIterator[str]:
-    """HTML to show, each in place of the one before; whatever goes wrong ends as a sentence."""
+) -> AsyncIterator[Shown]:
+    """What to show, each in place of the one before; whatever goes wrong ends as a sentence."""
     try:
         question = await asyncio.to_thread(read_form, files, sex, birth, taken, years, months)
-        if len(question.files) == 1:
-            yield show_working("Reading the radiograph")
-            reply = await _ask(desk, question, question.files[0])
-            yield await asyncio.to_thread(show_answer, desk.predictor, reply, question.files[0].name)
-        else:
-            async for html in _reply_to_many(desk, question):
-                yield html
+        reply = _reply_to_one if len(question.files) == 1 else _reply_to_many
+        async for shown in reply(desk, question):
+            yield shown
     except (BoneAgeError, ValueError) as error:  # ValueError: ImageError
-        yield show_problem(_sentence(error))
+        yield Shown(show_problem(_sentence(error)), "")
     except Exception:
         _LOG.exception("the page could not answer")
-        yield show_problem("Something went wrong on the server. Try again; if it stays, tell who runs it.")
+        yield Shown(show_problem("Something went wrong on the server. Try again; if it stays, tell who runs it."), "")
+
+
+async def _reply_to_one(desk: Desk, question: Question) -> AsyncIterator[Shown]:
+    yield Shown(show_working("Reading the radiograph"), "")
+    (file,) = question.files
+    reply = await _ask(desk, question, file)
+    yield Shown(await asyncio.to_thread(show_answer, desk.predictor, reply, file.name), show_report(None))
+    pdf = await asyncio.to_thread(report_pdf, reply.answered, reply.sex, datetime.now(UTC), file.name)
+    yield Shown(None, show_report(pdf))
 
 
 async def _ask(desk: Desk, question: Question, file: Path) -> Reply:
@@ -58,17 +73,16 @@ async def _ask(desk: Desk, question: Question, file: Path) -> Reply:
     return await desk.answer(image, question.sex, question.chronological_age_months, _LABEL)
 
 
-async def _reply_to_many(desk: Desk, question: Question) -> AsyncIterator[str]:
+async def _reply_to_many(desk: Desk, question: Question) -> AsyncIterator[Shown]:
     rows: list[Row] = []
+    total = len(question.files)
     for file in question.files:
-        yield show_working(
-            f"Reading radiograph {len(rows) + 1} of {len(question.files)}", len(rows) / len(question.files)
-        )
+        yield Shown(show_working(f"Reading radiograph {len(rows) + 1} of {total}", len(rows) / total), "")
         try:
             rows.append(Row(file.name, await _ask(desk, question, file)))
         except (BoneAgeError, ValueError) as error:
             rows.append(Row(file.name, None, _sentence(error)))
-    yield show_table(desk.predictor, rows)
+    yield Shown(show_table(desk.predictor, rows), "")
 
 
 def _sentence(error: Exception) -> str:

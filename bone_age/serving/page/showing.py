@@ -58,7 +58,7 @@ def show_answer(predictor: Predictor, reply: Reply, label: str) -> str:
         pictures=Pictures(_jpeg(answered.prepared), _jpeg(heat), _chart(growth, sex) if growth else None),
         growth_words=growth and _verdict_and_rest(explain_growth(growth)),
         growth_alternative=growth and alt_text(growth, sex),
-        consistency_words=consistency and explain_age_consistency(consistency),
+        consistency_words=consistency and _verdict_and_rest(explain_age_consistency(consistency)),
         coverage=_coverage(predictor),
         facts=predictor.bundle.facts,
     )
@@ -68,6 +68,11 @@ def show_table(predictor: Predictor, rows: list[Row]) -> str:
     """Several radiographs' answers as a table, and the same to download."""
     table = _address("text/csv;charset=utf-8", as_csv(rows))
     return _render("table.html.jinja", rows=rows, table=table, coverage=_coverage(predictor), model=predictor.name)
+
+
+def show_report(pdf: bytes | None) -> str:
+    """The report to download; None while it is being made."""
+    return _render("report.html.jinja", address=pdf and _address("application/pdf", pdf))
 
 
 def show_working(what: str, share: float | None = None) -> str:
