@@ -1,4 +1,4 @@
-"""A real browser before a real server: Debian's Chromium, driven by Playwright, and `bone-age serve` as its own process."""
+"""A real browser before a real server: Debian's Chromium, driven by Playwright, and `bone-age serve` as a process."""
 
 from __future__ import annotations
 

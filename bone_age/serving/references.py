@@ -63,7 +63,11 @@ def reference_predictor() -> Predictor:
     """
     if not (REFERENCE_MODEL / CHECKSUMS).is_file():
         raise ModelError("there is no champion yet; `bone-age train` makes one, or name a model with --model")
-    said = Warning("reference_model", "No model was promoted here; the project's reference model answered.")
+    said = Warning(
+        "reference_model",
+        "No model was promoted here; the project's reference model answered. It was trained on radiographs of the RSNA "
+        "2017 challenge, from two hospitals in the United States, and is for research and teaching.",
+    )
     return _with_warnings(REFERENCE_MODEL, "reference", said)
 
 
