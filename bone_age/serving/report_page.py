@@ -140,8 +140,9 @@ def _foot(page: _Page, answer: Prediction, made_at: datetime) -> None:
     page.write(NOT_A_DEVICE, 9, bold=True)
     page.skip(3)
     averaged = ", mean over the image and its mirror image" if answer.flip_averaging else ""
-    page.write(f"Model {answer.model}, digest {answer.model_digest[:16]}{averaged}", 7.5, colour=GREY, most_lines=2)
-    page.write(f"Trained on the data with fingerprint {answer.dataset_fingerprint}", 7.5, colour=GREY, most_lines=2)
+    page.write(f"Model {answer.model}", 7.5, colour=GREY, most_lines=1)
+    page.write(f"Model digest {answer.model_digest[:16]}{averaged}", 7.5, colour=GREY)
+    page.write(f"Trained on the data with fingerprint {answer.dataset_fingerprint}", 7.5, colour=GREY, most_lines=1)
     if answer.growth is not None:
         page.write(f"Growth reference: {answer.growth.reference}", 7.5, colour=GREY, most_lines=1)
     page.write(f"Made {made_at.isoformat(sep=' ', timespec='minutes')}", 7.5, colour=GREY)
@@ -244,7 +245,7 @@ def wrapped(text: str, size: float, width: float, bold: bool = False, most_lines
 
 def _longest_fit(text: str, size: float, width: float, bold: bool) -> int:
     """How many characters fit into a line; at least one."""
-    low, high = 1, len(text)
+    low, high = 1, min(len(text), int(4 * width / size) + 1)  # letters are wider than a quarter of their size
     while low < high:
         middle = (low + high + 1) // 2
         if _width(text[:middle], size, bold) <= width:
