@@ -46,12 +46,12 @@ class Prediction:
     bone_age_months: float
     lower_months: float
     upper_months: float
-    interval_coverage: float
     model: str
     warnings: tuple[Warning, ...] = ()
     growth: GrowthAssessment | None = None
     age_consistency: AgeConsistency | None = None
     _: KW_ONLY
+    interval_coverage: float
     model_digest: str
     dataset_fingerprint: str
     flip_averaging: bool

@@ -234,8 +234,10 @@ def test_predict_and_evaluate_answer_in_json(trained_world: tuple[World, Finishe
     answers = json.loads(done.out)
     assert len(answers) == 2
     assert set(answers[0]) == {
-        "image", "bone_age_months", "lower_months", "upper_months", "model", "warnings", "growth",
+        "image", "bone_age_months", "bone_age", "lower_months", "upper_months", "interval_coverage", "model",
+        "model_digest", "dataset_fingerprint", "flip_averaging", "warnings", "growth", "age_consistency",
     }  # fmt: skip
+    assert answers[0]["age_consistency"]["spread_months"] >= answers[0]["growth"]["reference_sd_months"]
     assert answers[0]["model"] == "models:/bone-age/1"
     assert "synthetic_model" in {warning["code"] for warning in answers[0]["warnings"]}
     out = tmp_path / "evaluation"

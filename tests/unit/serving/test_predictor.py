@@ -87,8 +87,8 @@ def test_an_inverted_radiograph_is_turned_back_and_said(
 def test_an_answer_is_json_with_the_documented_keys(predictor: Predictor, hand: Path) -> None:
     answer = json.loads(json.dumps(predictor.predict(hand, "F").to_json()))
     assert list(answer) == [
-        "image", "bone_age_months", "lower_months", "upper_months", "model", "warnings", "growth",
-        "model_digest", "dataset_fingerprint", "flip_averaging", "bone_age",
+        "image", "bone_age_months", "lower_months", "upper_months", "model", "warnings", "growth", "age_consistency",
+        "interval_coverage", "model_digest", "dataset_fingerprint", "flip_averaging", "bone_age",
     ]  # fmt: skip
     assert answer["model_digest"] == predictor.bundle.digest
     assert answer["dataset_fingerprint"] == predictor.bundle.facts.dataset_fingerprint
