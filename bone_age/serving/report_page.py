@@ -46,20 +46,21 @@ _RIGHT_TO_LEFT = ("R", "AL", "AN")
 _NAMES: dict[Sex, str] = {"M": "boy (M)", "F": "girl (F)"}
 
 
-def report_pdf(answered: Answered, sex: Sex, made_at: datetime, label: str) -> bytes:
+def report_pdf(answered: Answered, sex: str, made_at: datetime, label: str) -> bytes:
     """Draw an answer as a page.
 
     Args:
         answered: The answer; with a growth chart where its chronological age was known.
-        sex: As it was asked with.
+        sex: M or F, as it was asked with.
         made_at: Printed with its offset from UTC where it has one.
         label: What the asker calls the radiograph; printed on one line.
     """
     answer = answered.prediction
+    known_sex: Sex = "M" if sex == "M" else "F"
     page = _Page()
-    _head(page, answer, sex, label)
+    _head(page, answer, known_sex, label)
     _pictures(page, answered)
-    _growth(page, answer, sex)
+    _growth(page, answer, known_sex)
     _warnings(page, answer)
     _foot(page, answer, made_at)
     return page.to_pdf(made_at)
