@@ -32,6 +32,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
@@ -151,6 +152,8 @@ def _check_before_decoding(header: Dataset) -> None:
     if header.SamplesPerPixel == 1 and header.PhotometricInterpretation not in _GREY_OR_PALETTE:
         raise ImageError("DICOM photometric interpretation is not supported")
     syntax = header.file_meta.TransferSyntaxUID
+    if syntax == JPEGExtended12Bit and header.BitsStored > 8:  # GDCM decodes it, wrongly
+        raise ImageError("lossy JPEG of 12 bits within DICOM is not supported; store it without loss")
     if syntax == RLELossless:
         if len(header.PixelData) > _MAX_RLE_BYTES:
             raise ImageError(f"run-length encoded DICOM exceeds the limit of {_MAX_RLE_BYTES // 1024**2} MiB")

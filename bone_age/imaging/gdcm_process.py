@@ -1,6 +1,6 @@
 """Decode the pixels of one DICOM file with GDCM, as a program: file on stdin, NumPy array on stdout.
 
-GDCM is the one decoder here for lossless JPEG, JPEG-LS and 12-bit JPEG, and it ends the process (C++ `terminate`) on
+GDCM is the one decoder here for lossless JPEG and JPEG-LS, and it ends the process (C++ `terminate`) on
 some damaged files and writes to stderr on others. In a process of its own it costs about a second an image and harms
 nobody. It is started by its path, so that it imports nothing of the package.
 """
