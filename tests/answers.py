@@ -24,6 +24,7 @@ def answered(months: float = 112.4, seed: int = 0) -> Answered:
             bone_age_months=months,
             lower_months=months - 12,
             upper_months=months + 12,
+            interval_coverage=0.9,
             model="models:/bone-age/7",
             model_digest="ab" * 32,
             dataset_fingerprint="cd" * 32,
@@ -33,6 +34,7 @@ def answered(months: float = 112.4, seed: int = 0) -> Answered:
         attention=drawn.random((10, 10), np.float32),
         pooled_features=drawn.random(2048, np.float32),
         statistics=ImageStatistics.of(prepared, 2011, 1487),
+        likeness_distance=0.7,
     )
 
 

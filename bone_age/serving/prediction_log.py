@@ -243,4 +243,5 @@ def _entry(request_id: str, sex: str, answered: Answered, latency_s: float) -> L
         latency_s=float(latency_s),
         statistics=answered.statistics,
         features=FeatureSummary.of(answered.pooled_features),
+        likeness_distance=answered.likeness_distance,
     )

@@ -64,6 +64,7 @@ ANSWERS = Table(
     Column("white_share", Float, nullable=False),
     Column("feature_norm", Float, nullable=False),
     Column("feature_projections", JSON, nullable=False),
+    Column("likeness_distance", Float),
 )
 READINGS = Table(
     "bone_age_readings",
@@ -87,7 +88,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class LoggedAnswer:
-    """One answer as it is kept; times are UTC. `readings` are in the order in which they came."""
+    """One answer as it is kept; times are UTC, readings in the order they came, the rest as in `Answered`."""
 
     entry_id: str
     time: datetime
@@ -101,6 +102,7 @@ class LoggedAnswer:
     latency_s: float
     statistics: ImageStatistics
     features: FeatureSummary
+    likeness_distance: float | None
     readings: tuple[Reading, ...] = ()
 
 

@@ -99,6 +99,7 @@ def test_a_real_answer_of_the_reference_model_is_kept(log: PredictionLog) -> Non
     assert (entry.statistics.height_px, entry.statistics.width_px) == (640, 512)
     assert entry.statistics.mean == pytest.approx(answer.prepared.mean())
     assert entry.model_digest == answer.prediction.model_digest
+    assert entry.likeness_distance == pytest.approx(answer.likeness_distance)
 
 
 def test_nothing_that_leads_to_a_child_has_a_column(log: PredictionLog, url: str) -> None:
@@ -118,6 +119,7 @@ def test_nothing_that_leads_to_a_child_has_a_column(log: PredictionLog, url: str
             "entry_id", "time", "request_id", "model", "model_digest", "sex",
             "bone_age_months", "lower_months", "upper_months", "latency_s",
             "height_px", "width_px", "mean", "sd", "black_share", "white_share", "feature_norm", "feature_projections",
+            "likeness_distance",
         },
     }  # fmt: skip
     with engine.connect() as connection:
