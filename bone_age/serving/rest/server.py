@@ -102,11 +102,9 @@ def serve(settings: ServeSettings, reference: str | None, mount: Mount | None) -
         InputError: The address cannot be had.
         ModelError: There is no usable model to begin with.
     """
-    door = _door(settings)
+    door = open_door(settings)
     start_journal()
-    service = Service(settings, reference, mount)
-    server = GracefulServer(config_for(service, settings.time_limit_s + 5), settings.drain_s, service.retire)
-    service.follower.start(on_failure=server.leave)
+    service, server = prepare(settings, reference, mount)
     host, port = door.getsockname()[:2]
     print(f"bone-age serves at http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C ends it)", flush=True)
     note("listening", port=port, token=settings.api_token is not None)
@@ -117,8 +115,20 @@ def serve(settings: ServeSettings, reference: str | None, mount: Mount | None) -
         raise service.follower.failure
 
 
-def _door(settings: ServeSettings) -> socket.socket:
-    """A listening socket, taken before anything is loaded."""
+def prepare(settings: ServeSettings, reference: str | None, mount: Mount | None) -> tuple[Service, GracefulServer]:
+    """A service whose model is being loaded, and the server to run it with."""
+    service = Service(settings, reference, mount)
+    server = GracefulServer(config_for(service, settings.time_limit_s + 5), settings.drain_s, service.retire)
+    service.follower.start(on_failure=server.leave)
+    return service, server
+
+
+def open_door(settings: ServeSettings) -> socket.socket:
+    """A listening socket, taken before anything is loaded.
+
+    Raises:
+        InputError: The address is taken, or is none of this machine's.
+    """
     where = f"{settings.host}:{settings.port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
