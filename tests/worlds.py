@@ -37,7 +37,7 @@ from bone_age.governance.recording import record_registered
 from bone_age.governance.stored import store_evidence
 from bone_age.imaging import PreprocessingSettings
 from bone_age.mlflow_connection import connect, experiment_id
-from bone_age.serving.bundle import ModelFacts, Origin, write_bundle
+from bone_age.serving.bundle import Bundle, ModelFacts, Origin, write_bundle
 from bone_age.settings import EvaluationSettings, Home
 
 FINGERPRINT = "ab" * 32
@@ -262,6 +262,26 @@ def register(architecture: str, offset_months: float, scratch: Path) -> int:
     tags = {"kind": "architecture", "architecture": architecture, "trained_by": "trainer", "git_commit": "c0ffee"}
     run_id = connect().create_run(experiment_id(), tags=tags, run_name=architecture).info.run_id
     connect().set_terminated(run_id)
+    bundle = write_small_bundle(scratch, offset_months, architecture, run_id)
+    tags = {
+        "architecture": architecture,
+        "inputs": bundle.facts.inputs,
+        "dataset_fingerprint": FINGERPRINT,
+        "synthetic": "False",
+        "git_commit": "c0ffee",
+        "seed": "3",
+        "onnx_sha256": bundle.onnx_sha256,
+        "model_digest": bundle.digest,
+    }
+    version = registry.register_bundle(bundle.folder, run_id, tags, f"{architecture}: MAE 6.4 months on hands")
+    record_registered(registry.version_facts(version))
+    return version
+
+
+def write_small_bundle(
+    scratch: Path, offset_months: float, architecture: str = "xception_multi", run_id: str = "no-run"
+) -> Bundle:
+    """A model folder in `scratch`, whose network is `write_onnx`'s."""
     model, bundle_folder = scratch / "model", scratch / "bundle"
     for folder in (model, bundle_folder):
         folder.mkdir(parents=True)
@@ -284,20 +304,7 @@ def register(architecture: str, offset_months: float, scratch: Path) -> int:
         git_commit="c0ffee",
     )
     origin = Origin(CONFIG, predicted(8.0).to_json())
-    bundle = write_bundle(bundle_folder, model, calibration(8.0), facts, origin)
-    tags = {
-        "architecture": architecture,
-        "inputs": facts.inputs,
-        "dataset_fingerprint": FINGERPRINT,
-        "synthetic": "False",
-        "git_commit": "c0ffee",
-        "seed": "3",
-        "onnx_sha256": bundle.onnx_sha256,
-        "model_digest": bundle.digest,
-    }
-    version = registry.register_bundle(bundle.folder, run_id, tags, f"{architecture}: MAE 6.4 months on hands")
-    record_registered(registry.version_facts(version))
-    return version
+    return write_bundle(bundle_folder, model, calibration(8.0), facts, origin)
 
 
 def copy_world(template: Path, target: Path) -> None:

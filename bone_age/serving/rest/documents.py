@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bone_age.growth import GrowthAssessment
+from bone_age.growth import AgeConsistency, GrowthAssessment
 from bone_age.serving.answering import OLDEST_MONTHS
 from bone_age.serving.desk import Reply
 from bone_age.serving.predictor import Predictor, Warning
@@ -20,12 +20,14 @@ _ANSWER: dict[str, Any] = {
     "bone_age": "10 years 4 months",
     "lower_months": 110.902,
     "upper_months": 137.734,
+    "interval_coverage": 0.9,
     "model": "models:/bone-age/7",
     "model_digest": _DIGEST,
     "dataset_fingerprint": "d657bea0037072aa" * 4,
     "flip_averaging": True,
     "warnings": [_WARNING],
     "growth": None,
+    "age_consistency": None,
     "request_id": _REQUEST,
 }
 
@@ -46,12 +48,14 @@ class AnswerDocument(Document):
     bone_age: str = Field(description="The same in years and months")
     lower_months: float = Field(description="Lower end of the prediction interval")
     upper_months: float = Field(description="Upper end of the prediction interval")
+    interval_coverage: float = Field(description="Share of radiographs whose bone age lies in the interval")
     model: str = Field(description="The version that answered, or `reference`")
     model_digest: str = Field(description="SHA-256 over the model's files")
     dataset_fingerprint: str = Field(description="SHA-256 over the images and labels it learned from")
     flip_averaging: bool = Field(description="Whether the months are the mean over the image and its mirror image")
     warnings: tuple[Warning, ...]
     growth: GrowthAssessment | None = Field(description="Only where the chronological age is known and in the table")
+    age_consistency: AgeConsistency | None = Field(description="How the bone age agrees with the chronological age")
     request_id: str = Field(description="Names the answer in the logs, and for `/v1/feedback`")
 
     @classmethod

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from importlib import import_module
 
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse
@@ -33,7 +32,9 @@ Mount = Callable[[FastAPI, Desk], None]
 
 def mount_gradio(app: FastAPI, desk: Desk) -> None:
     """Import Gradio and the page, and put it into `app`."""
-    import_module("bone_age.serving.page").mount_page(app, desk)
+    from bone_age.serving.page import mount_page
+
+    mount_page(app, desk)
 
 
 class LaterPage:
