@@ -19,6 +19,7 @@ from bone_age.cli_batch import add_to as add_batch
 from bone_age.cli_governance import add_to as add_governance
 from bone_age.cli_serve import add_to as add_serve
 from bone_age.plain_text import on_one_line
+from bone_age.quiet_import import silence_libraries
 
 if TYPE_CHECKING:
     from bone_age.serving.predictor import Prediction, Predictor
@@ -70,7 +71,7 @@ def train(
     settings.require_weights()
     rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
     home = Home().prepare()
-    _silence_libraries()
+    silence_libraries()
     from pipelines.running import run_training  # ZenML, slow to import, and only after everything was checked
 
     outcome = run_training(settings, rules, home)
@@ -105,7 +106,7 @@ def tune(
         settings = settings.with_source(data)
     require_values(settings, choose_architecture(settings, architecture))
     home = Home().prepare()
-    _silence_libraries()
+    silence_libraries()
     from bone_age.tuning.result import show_trials
     from bone_age.tuning.tuner import tune as search
 
@@ -263,16 +264,6 @@ def _predictor(reference: str | None) -> Predictor:
 
 def _debugging() -> bool:
     return bool(os.environ.get("BONE_AGE_DEBUG"))
-
-
-def _silence_libraries() -> None:
-    """ZenML, MLflow and Great Expectations log every failure with its traceback and much beside; `--debug` shows it."""
-    if not _debugging():
-        import logging
-        import warnings
-
-        logging.disable(logging.CRITICAL)
-        warnings.simplefilter("ignore")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bone_age.errors import InputError
+from bone_age.errors import BoneAgeError, InputError
 from bone_age.plain_text import on_one_line
 
 if TYPE_CHECKING:
@@ -48,17 +48,11 @@ def batch(
     """
     from bone_age.one_process import ended_by_signals
 
-    asked = (_folder(data), out, model, engine, sex)
-    with ended_by_signals():
-        if pipeline:
-            from bone_age.settings import Home
-            from pipelines.running import run_batch_inference  # ZenML, slow to import
-
-            report = run_batch_inference(*asked, Home())
-        else:
-            from bone_age.serving.batch import run_batch
-
-            report = run_batch(*asked)
+    try:
+        with ended_by_signals():
+            report = _run(pipeline, (_folder(data), out, model, engine, sex))
+    except KeyboardInterrupt:
+        raise BoneAgeError("interrupted; the same command goes on with what is not done yet") from None
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:
@@ -68,6 +62,20 @@ def batch(
         print(f"{'warning' if report.answered else 'error'}: {names}", file=sys.stderr)
     if not report.answered:
         raise typer.Exit(InputError.exit_code)
+
+
+def _run(pipeline: bool, asked: tuple[Path, Path, str | None, str, str | None]) -> BatchReport:
+    if not pipeline:
+        from bone_age.serving.batch import run_batch
+
+        return run_batch(*asked)
+    from bone_age.quiet_import import silence_libraries
+    from bone_age.settings import Home
+
+    silence_libraries()
+    from pipelines.running import run_batch_inference  # ZenML, slow to import
+
+    return run_batch_inference(*asked, Home())
 
 
 def _folder(data: str) -> Path:

@@ -1,15 +1,20 @@
-"""TensorFlow's C++ code writes a dozen lines to stderr when it is imported, before any of its settings is read."""
+"""Libraries that talk too much: what they say is no error of the user's, and `--debug` shows it."""
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Send the process's stderr (the file descriptor, not Python's object) nowhere for a while."""
+    """Send the process's stderr (the file descriptor, not Python's object) nowhere for a while.
+
+    TensorFlow's C++ code writes a dozen lines there when it is imported, before any of its settings is read.
+    """
     if os.environ.get("BONE_AGE_DEBUG"):
         yield
         return
@@ -22,3 +27,10 @@ def quietly() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def silence_libraries() -> None:
+    """ZenML, MLflow and Great Expectations log every failure with its traceback and much beside."""
+    if not os.environ.get("BONE_AGE_DEBUG"):
+        logging.disable(logging.CRITICAL)
+        warnings.simplefilter("ignore")

@@ -23,6 +23,8 @@ from bone_age.serving.predictor import Predictor
 class BoneAgeModel(PythonModel):
     """Rows with `image` (path, bytes, base64 text or array [H, W]) and `sex` (M or F) to a table of months."""
 
+    _skip_type_hint_validation = True  # else MLflow asks for type hints; see `predict` for why there are none
+
     def load_context(self, context: Any) -> None:
         self.predictor = Predictor.from_folder(Path(context.artifacts["bundle"]))
 
