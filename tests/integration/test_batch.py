@@ -11,20 +11,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pyarrow.parquet as pq
 import pytest
 
 from bone_age.cli import main
-from bone_age.data.synthetic import render_hand
 from bone_age.serving.answering import answer
 from bone_age.serving.batch import parts, run_batch
 from bone_age.serving.batch.parts import Parts
 from bone_age.serving.predictor import Predictor
+from tests.batch_data import draw, write_manifest
 from tests.worlds import FINGERPRINT, World
 
 Run = Callable[..., tuple[int, str, str]]
@@ -51,20 +50,6 @@ def run(model: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 def workplace(out: Path) -> Path:
     return Parts(out, 0).folder
-
-
-def draw(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, png = cv2.imencode(".png", render_hand(60.0 + 10 * (seed % 12), "F", seed, 100, 80))
-    path.write_bytes(png.tobytes())
-    return path
-
-
-def write_manifest(folder: Path, rows: Sequence[Sequence[object]], header: str = "image,sex") -> Path:
-    folder.mkdir(exist_ok=True)
-    with (folder / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header.split(","), *rows])
-    return folder
 
 
 @pytest.fixture
