@@ -1,4 +1,4 @@
-"""What a person filled in, as a question; what is amiss is said in a sentence for the person at the form."""
+"""What a person filled in, as a question; what is amiss is said in a sentence for who sits at the form."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from bone_age.errors import InputError
+from bone_age.imaging.decode import is_dicom
 from bone_age.serving.answering import OLDEST_MONTHS, chronological_age_from_dates
 
 MAX_FILES = 50
@@ -56,10 +57,9 @@ def _may_say_the_sex(file: Path) -> bool:
     """Whether it is DICOM, which may name sex and age itself."""
     try:
         with file.open("rb") as stream:
-            start = stream.read(132)
+            return is_dicom(stream.read(132))
     except OSError:
         return True  # gone: said where it is read
-    return start[128:] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
 
 
 def _age(birth: str | None, examination: str | None, years: str | None, months: str | None) -> float | None:

@@ -53,7 +53,7 @@ def build_form(desk: Desk, examples: tuple[Example, ...]) -> gr.Blocks:
                 yield tuple(gr.skip() if part is None else part for part in html)
 
         limits: dict[str, Any] = {"concurrency_id": "answers", "concurrency_limit": _ANSWERED_AT_ONCE}
-        ask.click(reply, fields, shown, **limits, **_SILENT)
+        ask.click(reply, fields, shown, trigger_mode="always_last", **limits, **_SILENT)
         for button, example in zip(buttons, examples, strict=True):
             button.click(partial(_fill_in, example), None, fields, **_SILENT).then(
                 reply, fields, shown, **limits, **_SILENT

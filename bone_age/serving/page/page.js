@@ -6,7 +6,8 @@
     if (sex) {
       sex.setAttribute("aria-label", "Sex");
       for (const choice of sex.querySelectorAll("input[type=radio]")) {
-        choice.name = "sex";  // Gradio names each choice differently, and arrow keys would not move between them
+        // Gradio names each choice differently, again with every change: arrow keys would not move between them.
+        if (choice.name !== "sex") choice.name = "sex";
         choice.removeAttribute("aria-checked");
       }
     }
@@ -35,5 +36,5 @@
     const answer = document.querySelector("#answer");
     const news = answer && answer.querySelector(".ba-answer, .ba-problem, .ba-working");
     if (news && news !== shown) { shown = news; moveToNews(answer); }
-  }).observe(document, { childList: true, subtree: true });
+  }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["name"] });
 })();

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from bone_age.errors import BoneAgeError, InputError
 from bone_age.serving.desk import BusyError, Desk, NotReadyError, Reply, TooSlowError
 from bone_age.serving.page.asking import Question, read_form
-from bone_age.serving.page.showing import show_answer, show_problem, show_report, show_table, show_working
+from bone_age.serving.page.showing import sex_of, show_answer, show_problem, show_report, show_table, show_working
 from bone_age.serving.page.table import Row
 from bone_age.serving.report_page import report_pdf
 
 _LOG = logging.getLogger(__name__)
 _LABEL = "upload"  # file names can name patients; what is logged of an answer holds none
 _PATIENCE_SECONDS = 20
+_SEX_UNKNOWN = "Choose the child's sex; the DICOM file does not say it, and it is never guessed."
 _GONE = "The file is no longer on the server, where uploads stay for ten minutes; choose it again."
 
 
@@ -56,8 +57,12 @@ async def _reply_to_one(desk: Desk, question: Question) -> AsyncIterator[Shown]:
     (file,) = question.files
     reply = await _ask(desk, question, file)
     yield Shown(await asyncio.to_thread(show_answer, desk.predictor, reply, file.name), show_report(None))
-    pdf = await asyncio.to_thread(report_pdf, reply.answered, reply.sex, datetime.now(UTC), file.name)
-    yield Shown(None, show_report(pdf))
+    try:
+        pdf = await asyncio.to_thread(report_pdf, reply.answered, sex_of(reply), datetime.now(UTC), file.name)
+        yield Shown(None, show_report(pdf))
+    except Exception:  # the answer stays, whatever becomes of the report
+        _LOG.exception("the report could not be made")
+        yield Shown(None, show_problem("The report could not be made; the answer above holds."))
 
 
 async def _ask(desk: Desk, question: Question, file: Path) -> Reply:
@@ -65,12 +70,16 @@ async def _ask(desk: Desk, question: Question, file: Path) -> Reply:
         image = await asyncio.to_thread(file.read_bytes)
     except OSError:
         raise InputError(_GONE) from None
-    for _ in range(_PATIENCE_SECONDS):
+    patience = _PATIENCE_SECONDS
+    while True:
         try:
             return await desk.answer(image, question.sex, question.chronological_age_months, _LABEL)
+        except InputError as error:
+            raise InputError(_SEX_UNKNOWN) if question.sex is None else error from None
         except BusyError:
+            if (patience := patience - 1) < 0:
+                raise
             await asyncio.sleep(1)
-    return await desk.answer(image, question.sex, question.chronological_age_months, _LABEL)
 
 
 async def _reply_to_many(desk: Desk, question: Question) -> AsyncIterator[Shown]:
@@ -94,6 +103,6 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, NotReadyError):
         return "The model is still being loaded. Try again in a few seconds."
     text = str(error).strip()
-    if text.startswith("is "):  # as the decoder says it
+    if text.startswith(("is ", "does ")):  # as the decoder and the predictor say it
         text = f"The file {text}"
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

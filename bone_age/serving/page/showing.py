@@ -47,7 +47,7 @@ class Pictures:
 def show_answer(predictor: Predictor, reply: Reply, label: str) -> str:
     """One radiograph's answer in full."""
     answered, growth = reply.answered, reply.answered.prediction.growth
-    sex: Sex = "M" if reply.sex == "M" else "F"
+    sex = sex_of(reply)
     heat = cv2.cvtColor(overlay(answered.prepared, answered.attention, 1.0), cv2.COLOR_RGB2BGR)
     consistency = answered.prediction.age_consistency
     return _render(
@@ -64,10 +64,21 @@ def show_answer(predictor: Predictor, reply: Reply, label: str) -> str:
     )
 
 
+def sex_of(reply: Reply) -> Sex:
+    return "M" if reply.sex == "M" else "F"
+
+
 def show_table(predictor: Predictor, rows: list[Row]) -> str:
     """Several radiographs' answers as a table, and the same to download."""
     table = _address("text/csv;charset=utf-8", as_csv(rows))
-    return _render("table.html.jinja", rows=rows, table=table, coverage=_coverage(predictor), model=predictor.name)
+    return _render(
+        "table.html.jinja",
+        rows=rows,
+        table=table,
+        coverage=_coverage(predictor),
+        model=predictor.name,
+        standing=predictor.standing_warnings,
+    )
 
 
 def show_report(pdf: bytes | None) -> str:
