@@ -129,7 +129,7 @@ class Likeness:
 
 def _of_length_one(features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     features = np.asarray(features, np.float64)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), _LEAST)
+    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), _LEAST))
 
 
 def _principal(rows: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
