@@ -15,8 +15,9 @@ def test_results_come_in_order_and_items_are_read_only_a_little_ahead() -> None:
 
     def items() -> Iterator[int]:
         nonlocal read
-        for read in itertools.count():
-            yield read
+        for item in itertools.count():
+            read = item
+            yield item
 
     results = stream_in_threads(lambda item: item * 2, items(), "doubling", total=1000)
     assert list(itertools.islice(results, 500)) == [2 * item for item in range(500)]
