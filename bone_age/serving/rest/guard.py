@@ -95,6 +95,8 @@ class Guard:
         route = route_of(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requested(route, method, status)
+        if route in OPEN and status == 200:
+            return  # load balancers ask every second
         request_id = scope["state"]["request_id"]
         note("request", route=route, method=method, status=status, seconds=round(seconds, 4), request_id=request_id)
 

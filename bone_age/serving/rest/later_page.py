@@ -11,13 +11,15 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bone_age.serving.desk import Desk
 from bone_age.serving.rest.guard import API, DOCUMENTS, is_under
 from bone_age.serving.rest.journal import note, whereabouts
-from bone_age.serving.rest.refusals import RefusedError
+from bone_age.serving.rest.refusals import RefusedError, refusal_of
 
 _LINE = """<!doctype html><html lang="en"><head><meta charset="utf-8">{head}<title>bone-age</title>
 <meta name="viewport" content="width=device-width"></head><body><main><h1>bone-age</h1>
@@ -73,7 +75,7 @@ class LaterPage:
         if scope["type"] != "http" or self._mount is None or is_under(scope["path"], (*API, *DOCUMENTS)):
             await self._api(scope, receive, send)
         elif self._page is not None:
-            await self._page(scope, self._until_closing(scope, receive), send)
+            await self._page(scope, self._until_closing(scope, receive), _in_one_shape(scope, receive, send))
         elif scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
             await HTMLResponse(self._meanwhile, self._status)(scope, receive, send)
         else:
@@ -92,3 +94,21 @@ class LaterPage:
             return coming.result() if coming in done else {"type": "http.disconnect"}
 
         return received
+
+
+def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:
+    """The page's own errors are text or its own JSON; what is no JSON gets the shape of all others."""
+    replaced = False
+
+    async def sent(message: Message) -> None:
+        nonlocal replaced
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            kind = Headers(raw=message["headers"]).get("content-type", "")
+            if not kind.startswith("application/json"):
+                replaced = True
+                refusal = refusal_of(HTTPException(message["status"]))
+                await refusal.response(scope["state"]["request_id"])(scope, receive, send)
+        if not replaced:
+            await send(message)
+
+    return sent
