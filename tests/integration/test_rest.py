@@ -167,6 +167,17 @@ def test_an_upload_that_never_ends_is_cut_off(world: World) -> None:
         refused(client.post("/v1/predict", content=slowly(), headers=form), 408, "upload_too_slow")
 
 
+def test_an_upload_that_is_broken_off_is_no_fault_of_the_server(long_served: Served) -> None:
+    port = int(long_served.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        head = "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        raw.sendall(f"{head}Content-Length: 5000\r\n\r\n--b\r\n".encode())
+    with long_served.client() as client:
+        broken = 'bone_age_refusals_total{reason="upload_broken_off"}'
+        eventually(lambda: counted(client, broken) == 1)
+        assert 'status="500"' not in client.get("/metrics").text
+
+
 def test_a_token_guards_everything_but_the_health_checks(world: World) -> None:
     with serving(api_token="s3cret") as served, served.client() as client:
         for path in ("/v1/model", "/metrics", "/docs", "/openapi.json", "/"):
@@ -183,6 +194,9 @@ def test_a_token_guards_everything_but_the_health_checks(world: World) -> None:
         refused(client.get("/v1/model", auth=("anybody", "s3cret")), 401, "token_needed")
         foreign = {"Sec-Fetch-Site": "cross-site"}
         refused(client.get("/docs", auth=("anybody", "s3cret"), headers=foreign), 401, "token_needed")
+        link = foreign | {"Sec-Fetch-Mode": "navigate"}
+        assert client.get("/docs", auth=("anybody", "s3cret"), headers=link).status_code == 200
+        refused(client.post("/", auth=("anybody", "s3cret"), headers=link), 401, "token_needed")
 
 
 def test_every_response_has_the_headers_that_keep_browsers_safe(long_served: Served) -> None:

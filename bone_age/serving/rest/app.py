@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 
 from bone_age.errors import BoneAgeError
 from bone_age.imaging import ImageError
@@ -64,11 +65,19 @@ def create_api(settings: ServeSettings, desk: Desk, log: PredictionLog, metrics:
 
 def _answer_errors(api: FastAPI, metrics: Metrics) -> None:
     async def answered(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, RefusedError | MultiPartException | RequestValidationError):
+        if isinstance(error, RefusedError | MultiPartException | RequestValidationError | ClientDisconnect):
             metrics.refused(error)  # the desk counts its own
         return refusal_of(error).response(request.state.request_id)
 
-    expected = (HTTPException, RequestValidationError, RefusedError, MultiPartException, BoneAgeError, ImageError)
+    expected = (
+        ClientDisconnect,
+        HTTPException,
+        RequestValidationError,
+        RefusedError,
+        MultiPartException,
+        BoneAgeError,
+        ImageError,
+    )
     for kind in (*expected, Exception):
         api.add_exception_handler(kind, answered)
 

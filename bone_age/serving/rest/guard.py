@@ -76,7 +76,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         with_basic = not is_under(scope["path"], API)
-        given = _given_token(headers, with_basic and _is_own_site(headers))
+        given = _given_token(headers, with_basic and _is_own_site(scope["method"], headers))
         if not hmac.compare_digest(given, self._token):
             asked = 'Basic realm="bone-age", charset="UTF-8"' if with_basic else 'Bearer realm="bone-age"'
             raise RefusedError(401, "token_needed", "the token is missing or wrong", {"WWW-Authenticate": asked})
@@ -201,6 +201,10 @@ def _given_token(headers: Headers, with_basic: bool) -> bytes:
     return b""
 
 
-def _is_own_site(headers: Headers) -> bool:
-    """Browsers send Basic credentials by themselves, also for what another site's page asks them to fetch."""
-    return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+def _is_own_site(method: str, headers: Headers) -> bool:
+    """Browsers send Basic credentials by themselves, also for what another site's page asks them to fetch.
+
+    A link on another site's page may be followed: the page it leads to cannot be framed or read from there.
+    """
+    follows_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    return follows_link or headers.get("sec-fetch-site", "none") in ("same-origin", "none")

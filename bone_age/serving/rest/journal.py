@@ -20,7 +20,9 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         facts = getattr(record, "facts", None)
-        if facts is None:  # of a library: its message may hold anything, its traceback more
+        if facts is None and record.name.startswith("bone_age."):
+            facts = {"event": "remark", "said": record.getMessage()}
+        elif facts is None:  # of a library: its message may hold anything, its traceback more
             facts = {"event": "library", "logger": record.name, "at": f"{record.module}:{record.lineno}"}
             if record.exc_info and record.exc_info[1]:
                 facts |= whereabouts(record.exc_info[1])

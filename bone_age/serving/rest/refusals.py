@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 
 from bone_age.errors import DatabaseUnavailableError, InputError, UnknownRequestError
 from bone_age.evaluation.likeness import UnlikeTrainingError
@@ -42,12 +43,13 @@ _KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (ImageError, 422, "unusable_image"),
     (UnknownRequestError, 404, "unknown_request"),
     (InputError, 422, "unusable_question"),
+    (ClientDisconnect, 400, "upload_broken_off"),
     (MultiPartException, 400, "malformed_upload"),
     (DatabaseUnavailableError, 503, "database_unavailable"),
     (NotReadyError, 503, "not_ready"),
     (TooSlowError, 503, "too_slow"),
 )
-_HTTP = {404: "not_found", 405: "method_not_allowed"}
+_HTTP = {400: "malformed_upload", 404: "not_found", 405: "method_not_allowed"}
 
 
 def refusal_of(error: Exception) -> RefusedError:
