@@ -57,6 +57,7 @@ def visit(browser: Browser, server: RunningServer) -> Iterator[Visitor]:
             accept_downloads=True,
         )
         page = context.new_page()
+        page.on("filechooser", lambda chooser: None)  # set up now: a first key press may else come before it is
         visits.append(Visit(page, server.url))
         page.goto(f"{server.url}/")
         expect(page.locator("#ask")).to_be_visible()
