@@ -233,6 +233,19 @@ def _problem_changed(page: Page) -> str:
     return problem.inner_text()
 
 
+def test_an_upload_that_is_refused_is_said_in_words_that_stay(visit: Visitor, hand: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(hand.read_bytes() + bytes(65 * 1024**2))
+    page = visit()
+    page.locator("#files input[type=file]").first.set_input_files(large)
+    trouble = page.locator(".ba-trouble")
+    expect(trouble).to_contain_text("exceed the maximum allowed size of 64")
+    _is_fit(page)
+    page.locator("#ask").click()
+    expect(page.locator(".ba-problem")).to_be_visible()
+    expect(trouble).to_be_empty()
+
+
 def test_several_files_give_a_table_and_a_csv_without_formulas(
     visit: Visitor, hand: Path, expected: Answered, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ _AGE = """<h2 class="ba-label">Age of the child <span>optional</span></h2>
 <p class="ba-hint">Adds the growth chart. Dates, or the age in years and months; for one radiograph at a time.</p>"""
 _EXAMPLES = """<h2 class="ba-label">Or try a drawn hand</h2>
 <p class="ba-hint">Drawn by a program, not X-rayed; what is answered means nothing for a child.</p>"""
+_TROUBLE = """<div class="ba-trouble" role="alert"></div>"""  # filled by the script
 _NOTHING_YET = """<div class="ba-empty"><p>Choose a radiograph and the child's sex, then estimate. The answer appears
 here.</p></div>"""
 _FOOTER = """<footer><p>Uploads are used for the answer only, never shown to anybody else, and deleted after ten
@@ -45,6 +46,7 @@ def build_form(desk: Desk, examples: tuple[Example, ...]) -> gr.Blocks:
                         for number, example in enumerate(examples)
                     ]
             with gr.Column(elem_id="result", min_width=300):
+                gr.HTML(_TROUBLE, elem_id="trouble")
                 shown = [gr.HTML(_NOTHING_YET, elem_id="answer"), gr.HTML("", elem_id="report")]
         gr.HTML(_FOOTER, elem_id="foot")
 

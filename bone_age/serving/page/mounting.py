@@ -19,23 +19,24 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.routing import Mount
 
-from bone_age.imaging.decode import MAX_FILE_BYTES
 from bone_age.serving.desk import Desk
 from bone_age.serving.page.card import card_page
 from bone_age.serving.page.examples import draw_examples
 from bone_age.serving.page.form import build_form
 from bone_age.serving.page.gate import Gate
 from bone_age.serving.page.look import head, theme
+from bone_age.serving.rest.settings import MIB, load_settings
 
 KEPT_SECONDS = 600
 _SWEEP_EVERY_SECONDS = 30
-_MAX_KEPT_BYTES = 2 * 1024**3
+_MAX_KEPT_BYTES = 2048 * MIB
 
 
 def mount_page(app: FastAPI, desk: Desk) -> None:
     """Put the page at `/` and the model's card at `/model-card`; routes that are added later are not reached.
 
-    Uploads lie in a folder that only this user reads, for `KEPT_SECONDS` at most, and go with the server.
+    Uploads lie in a folder that only this user reads, for `KEPT_SECONDS` at most, and go with the server. Who may
+    ask is the guard's to say (`rest/guard.py`), for this page and its uploads as for the REST API.
     """
     folder = Path(tempfile.mkdtemp(prefix="bone-age-page-")).resolve()
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")  # the one way to tell Gradio
@@ -57,7 +58,7 @@ def mount_page(app: FastAPI, desk: Desk) -> None:
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=MAX_FILE_BYTES,
+        max_file_size=load_settings().upload_mib * MIB,
         allowed_paths=[],
         ssr_mode=False,
         enable_monitoring=False,

@@ -1,5 +1,5 @@
 "use strict";
-/* What Gradio leaves open: dates by the browser's own calendar, the attention slider, and moving to a new answer. */
+/* What Gradio leaves open: dates by the browser's own calendar, the attention slider, notices, moving to a new answer. */
 (() => {
   const mend = () => {
     const sex = document.querySelector("#sex");
@@ -15,6 +15,21 @@
     for (const link of document.querySelectorAll("#files a[href]")) link.removeAttribute("href");
     for (const input of document.querySelectorAll("#birth input, #taken input"))
       if (input.type === "text") input.type = "date";
+  };
+
+  // Gradio's notices vanish after ten seconds and hold raw answers of the server: said here in words that stay.
+  const tell = () => {
+    const notices = [...document.querySelectorAll("[data-testid=toast-text]")].map((notice) => inWords(notice.textContent));
+    const trouble = document.querySelector(".ba-trouble");
+    if (trouble && notices.length && trouble.textContent !== notices.at(-1)) trouble.textContent = notices.at(-1);
+  };
+
+  const inWords = (text) => {
+    const refusal = /^HTTP \d+: (.*)$/s.exec(text.trim());
+    if (!refusal) return text.trim();
+    let detail = refusal[1];
+    try { detail = JSON.parse(detail).detail; } catch { /* plain text */ }
+    return `${String(detail).slice(0, 1).toUpperCase()}${String(detail).slice(1)}.`.replace(/\.\.$/, ".");
   };
 
   const moveToNews = (root) => {
@@ -33,8 +48,13 @@
   let shown = null;
   new MutationObserver(() => {
     mend();
+    tell();
     const answer = document.querySelector("#answer");
     const news = answer && answer.querySelector(".ba-answer, .ba-problem, .ba-working");
-    if (news && news !== shown) { shown = news; moveToNews(answer); }
+    if (news && news !== shown) {
+      shown = news;
+      document.querySelector(".ba-trouble").textContent = "";
+      moveToNews(answer);
+    }
   }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["name"] });
 })();
