@@ -347,6 +347,8 @@ def test_an_example_fills_the_form_and_is_answered(visit: Visitor) -> None:
     expect(page.locator("#ba-headline")).to_be_visible()
     expect(page.get_by_label("Boy", exact=True)).to_be_checked()
     assert page.locator("#ba-growth").inner_text() == "At 7 years 2 months of age"
+    _report_is_ready(page)
+    _keep(page, "example")  # docs/pictures/page.py makes README's picture of it
 
 
 def test_two_people_at_once_see_their_own_answers(

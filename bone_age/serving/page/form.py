@@ -67,7 +67,7 @@ def build_form(desk: Desk, examples: tuple[Example, ...]) -> gr.Blocks:
 def _fields() -> list[Any]:
     """Files, sex, date of birth, examination date, years, months: in the order that `read_form` takes them."""
     date: dict[str, Any] = {"placeholder": "YYYY-MM-DD", "max_lines": 1, "min_width": 130}
-    files = gr.File(label="Radiographs: PNG, JPEG or DICOM", file_count="multiple", elem_id="files", height=150)
+    files = gr.File(label="Radiographs: PNG, JPEG, DICOM", file_count="multiple", elem_id="files", height=150)
     sex = gr.Radio([("Girl", "F"), ("Boy", "M")], label="Sex", elem_id="sex", value=None)
     gr.HTML(_SEX, elem_id="sex-hint")
     with gr.Column(elem_id="age"):
