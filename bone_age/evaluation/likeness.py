@@ -6,7 +6,8 @@ radiographs vary most, and what lies outside of these, where a hand has little. 
 the training radiographs stay within, each measured by a fit to the other folds: 1 is the edge of what training saw.
 
 Above `FLAG_ABOVE` an answer carries a warning; above `REFUSE_ABOVE` there is none. The second bound lies where drawn
-hands (the project's examples, tests and teaching material) still pass; benchmarks/refusal.py measures both.
+hands (the project's examples, tests and teaching material) still pass; benchmarks/refusal.py measures both. A hand that
+lies on its side or on its head is farther away than the same hand upright, and nearly always above `LOOK_TURNED_ABOVE`.
 
 Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS 2018 (Mahalanobis
 distance of a network's features); the part outside of the principal directions as in Ammar et al., NECO, ICLR 2024.
@@ -30,13 +31,14 @@ from bone_age.imaging import ImageError
 Floats = npt.NDArray[np.float32]
 
 FLAG_ABOVE = 1.0
+LOOK_TURNED_ABOVE = 0.7
 REFUSE_ABOVE = 2.2
 QUANTILE = 0.99
 MAX_DIRECTIONS = 64
 ROWS_A_DIRECTION = 8  # with fewer a direction's variance is a guess
 MIN_ROWS = 20
 FOLDS = 5
-_LEAST = 1e-12  # of a variance: features that never vary must not divide by 0
+_LEAST, _LEAST_UNIT = 1e-12, 0.1  # of a variance and of the unit: features that never vary must not divide by 0
 
 
 class UnlikeTrainingError(ImageError):
@@ -86,12 +88,13 @@ class Likeness:
         rest = max(float(outside.mean()), _LEAST)
         distances = np.sort(np.sqrt((along + outside / rest) / 2))
         unit = distances[min(math.ceil(QUANTILE * (len(distances) + 1)), len(distances)) - 1]
-        axes = (*_principal(unit_length), np.array([rest]), np.array([max(unit, _LEAST)]))
+        axes = (*_principal(unit_length), np.array([rest]), np.array([max(unit, _LEAST_UNIT)]))
         return cls(*(np.asarray(array, np.float32) for array in axes))
 
     def distances(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Distances [N] of pooled features [N, C]; 1 is the edge of the training's. Infinite where not finite."""
-        along, outside = _parts(_of_length_one(features), self.mean, self.directions, self.variances)
+        with np.errstate(invalid="ignore"):
+            along, outside = _parts(_of_length_one(features), self.mean, self.directions, self.variances)
         distances = np.sqrt((along + outside / self.rest[0]) / 2) / self.unit[0]
         return np.asarray(np.where(np.isfinite(distances), distances, np.inf), np.float64)
 

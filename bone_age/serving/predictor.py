@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bone_age.data.manifest import sex_input
 from bone_age.errors import InputError
 from bone_age.evaluation.intervals import IntervalCalibration
-from bone_age.evaluation.likeness import FLAG_ABOVE, REFUSE_ABOVE, UnlikeTrainingError
+from bone_age.evaluation.likeness import FLAG_ABOVE, LOOK_TURNED_ABOVE, REFUSE_ABOVE, UnlikeTrainingError
 from bone_age.growth import AgeConsistency, GrowthAssessment
 from bone_age.imaging import ImageError, Preprocessed, PreprocessingSettings, decode_image, read_image
 from bone_age.imaging.preprocessing import preprocess_with_findings
@@ -24,6 +24,7 @@ from bone_age.serving.onnx_network import NetworkOutput, OnnxNetwork
 from bone_age.serving.statistics import ImageStatistics
 
 MIN_SIDE_PX = 64
+CLEARLY_NEARER = 0.9  # a picture is turned where that takes away a tenth of its distance
 
 
 @dataclass(frozen=True)
@@ -165,28 +166,25 @@ class Predictor:
         """Run the network on a preprocessed image [S, S], turned where only that makes it look like a radiograph.
 
         Raises:
-            UnlikeTrainingError: However it is turned, it looks like none. Models of drawn hands know no radiograph
-                that a picture could be unlike, so they refuse none.
+            UnlikeTrainingError: However it is turned, it looks like none. Models of drawn hands, to which every
+                radiograph is strange, turn and refuse nothing.
         """
         likeness, flip = self.bundle.likeness, self.bundle.facts.flip_averaging
         output = self.network.run(image[None], sex_input([sex]), flip)
         if likeness is None:
             return _Seen(image, output, None, 0)
         distance = float(likeness.distances(output.pooled_features)[0])
-        if distance <= FLAG_ABOVE:
+        if distance <= LOOK_TURNED_ABOVE or self.bundle.facts.synthetic:
             return _Seen(image, output, distance, 0)
         turned = np.stack([np.rot90(image, turns) for turns in (1, 2, 3)])
         distances = likeness.distances(self.network.features(turned))
         nearest = int(np.argmin(distances))
-        if distances[nearest] <= FLAG_ABOVE:
+        if distances[nearest] <= min(FLAG_ABOVE, CLEARLY_NEARER * distance):
             output = self.network.run(turned[nearest, None], sex_input([sex]), flip)
             return _Seen(turned[nearest], output, float(distances[nearest]), nearest + 1)
-        if distance > REFUSE_ABOVE and not self.bundle.facts.synthetic:
-            raise UnlikeTrainingError(
-                f"does not look like a hand radiograph: it is {distance:.1f} times as far from those the model was "
-                f"trained on as they are from each other; up to {REFUSE_ABOVE:g} is answered",
-                distance,
-            )
+        if distance > REFUSE_ABOVE:
+            said = f"its distance from those the model was trained on is {distance:.1f}, theirs are up to 1"
+            raise UnlikeTrainingError(f"image does not look like a hand radiograph: {said}", distance)
         return _Seen(image, output, distance, 0)
 
     def predict_prepared(self, images: npt.NDArray[np.uint8], sex: list[str]) -> npt.NDArray[np.float32]:

@@ -4,17 +4,20 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from bone_age.cli import main
 from bone_age.data.prepared import PreparedImages
 from bone_age.errors import InputError, ModelError
 from bone_age.evaluation.evaluated import EvaluatedModel
+from bone_age.evaluation.likeness import REFUSE_ABOVE, UnlikeTrainingError
 from bone_age.imaging import ImageError, preprocess, read_image
-from bone_age.serving.bundle import CHECKSUMS, MODEL_ONNX, load_bundle, write_checksums
+from bone_age.serving.bundle import CHECKSUMS, LIKENESS, MODEL_ONNX, load_bundle, write_checksums
 from bone_age.serving.predictor import Predictor, years_and_months
 from bone_age.serving.references import load_predictor
 from bone_age.settings import Home
@@ -79,7 +82,8 @@ def test_an_inverted_radiograph_is_turned_back_and_said(
     """Where inversion is recognised (not every drawing is clear enough), the answer says so and stays the same."""
     upright = [np.asarray(tiny_images.images[row]) for row in range(12)]
     answers = [(predictor.predict(image, "F"), predictor.predict(255 - image, "F")) for image in upright]
-    said = [pair for pair in answers if [w.code for w in pair[1].warnings] == ["inverted"] and not pair[0].warnings]
+    codes = [[[warning.code for warning in answer.warnings] for answer in pair] for pair in answers]
+    said = [pair for pair, (as_is, turned) in zip(answers, codes, strict=True) if turned == ["inverted", *as_is]]
     assert len(said) >= 8
     assert all(abs(a.bone_age_months - b.bone_age_months) < 0.01 for a, b in said)
 
@@ -133,6 +137,90 @@ def test_full_size_originals_are_answered(predictor: Predictor, rsna_dir: Path) 
         assert 0 <= answer.lower_months <= answer.bone_age_months <= answer.upper_months
 
 
+# What is unlike the training radiographs ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strict(copy: Path) -> Path:
+    """The model, as if trained on radiographs that are all alike: everything else is far from them."""
+    likeness = load_bundle(copy).likeness
+    assert likeness is not None
+    replace(likeness, unit=likeness.unit / 1e6).save(copy / LIKENESS)
+    facts = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(facts | {"synthetic": False}))
+    write_checksums(copy)
+    return copy
+
+
+def test_what_is_far_from_the_training_radiographs_is_refused_with_its_name(strict: Path, hand: Path) -> None:
+    with pytest.raises(UnlikeTrainingError, match=rf"^{hand}: image does not look like a hand") as refused:
+        Predictor.from_folder(strict).predict(hand, "F")
+    assert refused.value.distance > REFUSE_ABOVE
+    with pytest.raises(UnlikeTrainingError, match=r"^image does not look like a hand"):
+        Predictor.from_folder(strict).predict(hand.read_bytes(), "F")
+
+
+def test_the_command_line_names_the_refused_image_and_ends_with_2(
+    strict: Path, hand: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(hand), "--sex", "F", "--model", str(strict), "--json"])
+    out, said = capsys.readouterr()
+    assert (ended.value.code, json.loads(out)) == (2, [])
+    assert said.startswith(f"error: {hand}: image does not look like a hand radiograph")
+
+
+def test_a_model_of_drawn_hands_warns_and_refuses_nothing(strict: Path, hand: Path) -> None:
+    facts = json.loads((strict / "model.json").read_text())
+    (strict / "model.json").write_text(json.dumps(facts | {"synthetic": True}))
+    write_checksums(strict)
+    answered = Predictor.from_folder(strict).answer(hand, "F")
+    assert [warning.code for warning in answered.prediction.warnings] == ["unlike_training"]
+    assert answered.likeness_distance is not None
+    assert answered.likeness_distance > REFUSE_ABOVE
+
+
+def test_evaluation_scores_every_row_also_what_would_be_refused(
+    strict: Path, predictor: Predictor, tiny_images: PreparedImages
+) -> None:
+    batch = np.asarray(tiny_images.images[:4])
+    scored = [one.predict_prepared(batch, ["F"] * 4) for one in (Predictor.from_folder(strict), predictor)]
+    np.testing.assert_array_equal(*scored)
+
+
+def test_a_model_from_before_there_was_a_likeness_answers_as_it_did(
+    copy: Path, predictor: Predictor, hand: Path
+) -> None:
+    (copy / LIKENESS).unlink()
+    write_checksums(copy)
+    answered = Predictor.from_folder(copy).answer(hand, "F")
+    assert answered.likeness_distance is None
+    assert answered.prediction.bone_age_months == predictor.predict(hand, "F").bone_age_months
+
+
+def test_a_likeness_that_is_none_is_refused_when_the_model_is_loaded(copy: Path) -> None:
+    likeness = load_bundle(copy).likeness
+    assert likeness is not None
+    replace(likeness, mean=np.full_like(likeness.mean, np.nan)).save(copy / LIKENESS)
+    write_checksums(copy)
+    with pytest.raises(ModelError, match=r"likeness\.npz: mean is not of finite float32 numbers"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.tile(np.arange(63, dtype=np.uint8) * 4, (200, 1)), "image of 63x200 pixels is too small: at least 64"),
+        (np.full((200, 200), 37, np.uint8), "image is blank"),
+        (np.zeros((200, 200), np.uint16), "image is blank"),
+        (np.where(np.arange(200) < 3, np.uint8(200), np.uint8(0)) * np.ones((200, 1), np.uint8), "image is nearly all"),
+    ],
+)
+def test_what_no_model_could_answer_is_refused(image: np.ndarray, said: str, predictor: Predictor) -> None:
+    with pytest.raises(ImageError, match=f"^{said}"):
+        predictor.predict(image, "F")
+
+
 # A folder that is not what its checksums say --------------------------------------------------------------------------
 
 
@@ -141,7 +229,9 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.keras", "preprocessing.json", "calibration.json", "model.json"])
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "model.keras", "preprocessing.json", "calibration.json", "model.json", "likeness.npz"]
+)
 def test_one_flipped_bit_is_refused_by_name(name: str, copy: Path) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
