@@ -17,6 +17,7 @@ import typer
 
 from bone_age.cli_batch import add_to as add_batch
 from bone_age.cli_governance import add_to as add_governance
+from bone_age.cli_operations import add_to as add_operations
 from bone_age.cli_serve import add_to as add_serve
 from bone_age.plain_text import on_one_line
 from bone_age.quiet_import import silence_libraries
@@ -254,6 +255,7 @@ def env() -> None:
 add_serve(app)
 add_batch(app)
 add_governance(app)
+add_operations(app)
 
 
 def _predictor(reference: str | None) -> Predictor:

@@ -45,3 +45,7 @@ class EntryRefusedError(BoneAgeError):
 
 class UnknownRequestError(InputError):
     """No answer is on record under a request id."""
+
+
+class BusyError(BoneAgeError):
+    """Somebody else is at this work; the message says who."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bone_age.errors import BoneAgeError
+from bone_age.errors import BusyError
 
 
 @contextmanager
@@ -20,16 +20,16 @@ def alone(lock: Path, work: str) -> Iterator[None]:
         lock: The file that is locked; its folder exists.
         work: What is done, for the message.
     Raises:
-        BoneAgeError: Another process is at it; the message says which.
+        BusyError: Another process is at it; the message says which.
     """
     with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            raise BoneAgeError(f"another {work} (process {file.read() or '?'}) runs in {lock.parent}") from None
+            raise BusyError(f"another {work} (process {file.read() or '?'}) runs in {lock.parent}") from None
         if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
-            raise BoneAgeError(f"another {work} has just ended in {lock.parent}; start again")
+            raise BusyError(f"another {work} has just ended in {lock.parent}; start again")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

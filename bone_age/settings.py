@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bone_age.errors import InputError
@@ -440,6 +440,7 @@ class Home(BaseSettings):
     home: Path = Path(".bone-age")
     results: Path = Path("results")
     database_url: str = ""
+    alert_urls: SecretStr = SecretStr("")
     ledger_key: Annotated[Path | None, BeforeValidator(_none_if_empty)] = None
     ledger_public_key: Annotated[Path | None, BeforeValidator(_none_if_empty)] = None
 
@@ -482,6 +483,10 @@ class Home(BaseSettings):
     @property
     def tuning(self) -> Path:
         return self.root / "tuning"
+
+    @property
+    def schedule(self) -> Path:
+        return self.root / "schedule"
 
     def exports(self) -> dict[str, str]:
         """Environment that points this package, MLflow and ZenML to this home."""

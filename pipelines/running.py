@@ -24,6 +24,7 @@ from bone_age.governance.policy import Policy
 from bone_age.mlflow_connection import connect, world_key
 from bone_age.one_process import alone, ended_by_signals
 from bone_age.provenance import PROJECT
+from bone_age.scheduling.lease import leased
 from bone_age.serving.batch import BatchReport
 from bone_age.settings import Home, TrainingConfig
 from pipelines.batch_inference import batch_inference_pipeline
@@ -46,12 +47,13 @@ def run_training(config: TrainingConfig, policy: Policy, home: Home) -> Training
 
     Raises:
         InputError: The data set or an image is not usable; the step's own message.
-        BoneAgeError: Another training runs in this home, the run failed, or was interrupted.
+        BoneAgeError: Another training runs in this home or on its shared database, the run failed, or was interrupted.
     """
     home.prepare()
     with alone(home.root / "training.lock", "training"), ended_by_signals():
         try:
-            return _run(config, policy, home)
+            with leased(home, "training"):
+                return _run(config, policy, home)
         except KeyboardInterrupt:
             raise BoneAgeError("interrupted; the same command goes on from at most five minutes before") from None
 

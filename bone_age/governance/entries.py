@@ -51,6 +51,10 @@ class Event(StrEnum):
     ABANDONED = "abandoned"
     BUNDLED = "bundled"
     ANCHOR_RENEWED = "anchor_renewed"
+    MONITORED = "monitored"
+    RETRAINING = "retraining"
+    RETRAINED = "retrained"
+    PRUNED = "pruned"
 
 
 NEW_CHAMPION = (Event.PROMOTED, Event.ROLLED_BACK, Event.ALIAS_REPAIRED)

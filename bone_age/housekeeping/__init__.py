@@ -1,0 +1,1 @@
+"""Keeping a home in order: what is wrong with it, and what may go."""

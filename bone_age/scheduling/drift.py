@@ -1,0 +1,45 @@
+"""The last verdict on drift, as monitoring records it and a scheduled run reads it: an entry of the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from bone_age.governance.chain import Chain
+from bone_age.governance.entries import Entry, Event, NewEntry
+from bone_age.governance.ledger import Ledger
+from bone_age.provenance import operator
+
+
+@dataclass(frozen=True)
+class DriftVerdict:
+    """What monitoring found: whether anything was above its bound, in one line what, and when."""
+
+    drifted: bool
+    said: str
+    moment: datetime
+
+
+def record_verdict(ledger: Ledger, drifted: bool, said: str, figures: dict[str, JsonValue]) -> Entry:
+    """Write a verdict on the champion into the ledger.
+
+    Args:
+        said: One line for people: which figure is above which bound.
+        figures: What it rests on, by name.
+    """
+    champion = ledger.champion_on()
+    details: dict[str, JsonValue] = {"drift": drifted, "figures": figures}
+    details["champion"] = champion.version if champion else None
+    return ledger.append(NewEntry(event=Event.MONITORED, actor=operator(), reason=said, details=details))
+
+
+def last_verdict(ledger: Chain) -> DriftVerdict | None:
+    """The newest verdict, if it is about the version that is champion now."""
+    champion = ledger.champion_on()
+    verdicts = list(ledger.entries(events=(Event.MONITORED,)))
+    if not verdicts or champion is None or verdicts[-1].details.get("champion") != champion.version:
+        return None
+    newest = verdicts[-1]
+    return DriftVerdict(bool(newest.details.get("drift")), newest.reason, newest.moment)
