@@ -1,0 +1,69 @@
+"""A real training that a schedule started, the home looked at afterwards, and what is old removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import TINY, World, write_config
+
+SHORT = {"training": TINY["training"] | {"epochs": 1}, "architectures": {"xception_multi": {}}, "ablations": {}}
+
+
+@pytest.fixture(scope="module")
+def scheduled(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path, str]:
+    """A home in which a scheduled run found reason to train one small network."""
+    folder = tmp_path_factory.mktemp("scheduled")
+    world, config = World(folder / "home"), write_config(folder, **SHORT)
+    finished = world.run("schedule", "--once", "--config", config)
+    assert finished.exit_code == 0, finished.err
+    return world, config, finished.out
+
+
+def test_a_scheduled_run_trains_for_a_reason_and_the_next_one_finds_none(scheduled: tuple[World, Path, str]) -> None:
+    world, config, said = scheduled
+    assert "there is no champion: " in said
+    assert "models:/bone-age/1 (xception_multi)" in said
+    assert len(said.splitlines()) == 1
+    again = world.run("schedule", "--once", "--config", config)
+    assert (again.exit_code, again.out.rstrip().endswith("no reason to train")) == (0, True), again.out + again.err
+
+
+def test_doctor_finds_a_trained_home_in_order(scheduled: tuple[World, Path, str]) -> None:
+    world, _, _ = scheduled
+    finished = world.run("doctor", "--json")
+    found = {check["name"]: check for check in json.loads(finished.out)}
+    assert finished.exit_code == 0, found
+    assert found["ledger"]["state"] == "ok"
+    assert found["ledger"]["said"].endswith("ledger, registry and files agree")
+    assert found["ZenML"]["state"] == "ok"
+    assert "orchestrator default (local)" in found["ZenML"]["said"]
+
+
+def test_pruning_everything_leaves_an_audit_trail_that_verifies_and_a_pipeline_that_runs(
+    scheduled: tuple[World, Path, str],
+) -> None:
+    world, config, _ = scheduled
+    everything = ("prune", "--keep-days", "0", "--keep-last", "0")
+    before = world.run("history", "--json").out
+    shown = json.loads(world.run(*everything, "--json").out)
+    kinds = {item["kind"] for item in shown["items"]}
+    assert {"zenml artifact", "cache"} <= kinds
+    images = [item for item in shown["items"] if item["said"].startswith("prepared_images")]
+    assert sum(item["bytes"] for item in images) > 90 * 72 * 72
+    size = _size(world.home)
+    removed = world.run(*everything, "--apply")
+    assert removed.exit_code == 0, removed.err
+    assert _size(world.home) < size - sum(item["bytes"] for item in images)
+    assert world.run("audit", "verify").exit_code == 0
+    assert world.run("history", "--json").out == before
+    assert json.loads(world.run(*everything, "--json").out)["items"] == []
+    trained = world.run("train", "--config", config)
+    assert trained.exit_code == 0, trained.err
+    assert world.run("audit", "verify").exit_code == 0
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
