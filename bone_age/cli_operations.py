@@ -79,12 +79,13 @@ def schedule(
         return
     assert times is not None
     silence_libraries()
-    from pipelines.retraining import schedule_on_orchestrator  # ZenML, slow to import
+    if _zenml_is_begun():
+        from pipelines.retraining import schedule_on_orchestrator  # ZenML, slow to import
 
-    name = schedule_on_orchestrator(job, times)
-    if name is not None:
-        print(f"schedule {name}: {times.crontab}, kept by the orchestrator of the active ZenML stack")
-        return
+        name = schedule_on_orchestrator(job, times)
+        if name is not None:
+            print(f"schedule {name}: {times.crontab}, kept by the orchestrator of the active ZenML stack")
+            return
     _keep(job, times, home)
 
 
@@ -113,7 +114,7 @@ def doctor(
 
 def prune(
     keep_days: Annotated[int, typer.Option(min=0, metavar="N", help="Nothing younger goes.")] = 90,
-    keep_last: Annotated[int, typer.Option(min=0, metavar="N", help="Nor the newest so many pipeline runs.")] = 5,
+    keep_last: Annotated[int, typer.Option(min=0, metavar="N", help="Nor the newest so many runs of each kind.")] = 5,
     apply: Annotated[bool, typer.Option("--apply", help="Remove it; without this it is only shown.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")
@@ -127,9 +128,11 @@ def prune(
     from bone_age.settings import Home
 
     silence_libraries()
-    from pipelines.leftovers import ZenmlStore  # ZenML, slow to import
+    home, store = Home().prepare(), None
+    if _zenml_is_begun():
+        from pipelines.leftovers import ZenmlStore  # ZenML, slow to import
 
-    home, store = Home().prepare(), ZenmlStore()
+        store = ZenmlStore()
     found = plan(home, Retention(keep_days=keep_days, keep_last=keep_last), store)
     entry = remove(home, found, store) if apply and found.items else None
     if as_json:
@@ -144,17 +147,22 @@ def prune(
     print(f"{len(found.items)} things, {total:.1f} MB; {found.kept} runs and versions kept: {done}")
 
 
+def _zenml_is_begun() -> bool:
+    """Without a store there are the default, local stack and no artifacts; asking ZenML would make one."""
+    from bone_age.settings import Home
+
+    place = os.environ.get("ZENML_CONFIG_PATH") or Home().zenml_config
+    return Path(place).is_dir() or "ZENML_STORE_URL" in os.environ
+
+
 def _zenml_checks() -> Iterator[Check]:
-    """Of a home that ZenML was never asked in, nothing is made."""
     from importlib.util import find_spec
 
     from bone_age.housekeeping.check import Check, State
-    from bone_age.settings import Home
 
     if find_spec("zenml") is None:
         return
-    place = os.environ.get("ZENML_CONFIG_PATH") or str(Home().zenml_config)
-    if not Path(place).is_dir() and "ZENML_STORE_URL" not in os.environ:
+    if not _zenml_is_begun():
         yield Check("ZenML", State.ABSENT, "no store yet", "`bone-age train` makes it")
         return
     from pipelines.zenml_checks import zenml_checks  # ZenML, slow to import

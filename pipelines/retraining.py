@@ -30,13 +30,14 @@ def schedule_on_orchestrator(job: Job, cron: Cron) -> str | None:
     Raises:
         InputError: The expression has seconds, or a schedule of that name is there.
     """
+    source_utils.set_custom_source_root(str(PROJECT))
     client = Client()
     if not client.active_stack.orchestrator.config.is_schedulable:
         return None
     name = f"bone-age-{job.config.name}"
+    expression = cron.crontab
     if client.list_schedules(name=name).items:
         raise InputError(f"schedule {name} is there already; `zenml pipeline schedule delete {name}` removes it")
-    source_utils.set_custom_source_root(str(PROJECT))
-    schedule = Schedule(name=name, cron_expression=cron.crontab, catchup=False)
+    schedule = Schedule(name=name, cron_expression=expression, catchup=False)
     retraining_pipeline.with_options(schedule=schedule)(job)
     return name

@@ -36,7 +36,7 @@ RUN_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 
 class Retention(Strict):
-    """Nothing younger than `keep_days` goes, nor anything of the newest `keep_last` runs that have none above them."""
+    """Nothing younger than `keep_days` goes, nor the newest `keep_last` runs of each kind and what is below them."""
 
     keep_days: int = Field(90, ge=0)
     keep_last: int = Field(5, ge=0)
@@ -81,8 +81,8 @@ class StepStore(Protocol):
     def remove(self, name: str) -> None: ...
 
 
-def plan(home: Home, retention: Retention, store: StepStore) -> Plan:
-    """What may go today."""
+def plan(home: Home, retention: Retention, store: StepStore | None) -> Plan:
+    """What may go today; without a store, there is none yet."""
     ledger, runs = open_ledger(), _all_runs()
     versions = registry.all_versions()
     said = _told_by(ledger)
@@ -103,11 +103,11 @@ def plan(home: Home, retention: Retention, store: StepStore) -> Plan:
         if run_id not in kept
     ]
     items += [Item(CACHE, *found) for found in _caches(home, retention.before)]
-    items += store.leftovers(retention.before, retention.keep_last)
+    items += store.leftovers(retention.before, retention.keep_last) if store else ()
     return Plan(retention, tuple(items), len(kept) + len(kept_versions))
 
 
-def remove(home: Home, found: Plan, store: StepStore) -> int:
+def remove(home: Home, found: Plan, store: StepStore | None) -> int:
     """Write what goes into the ledger, then remove it; cut short, the next one goes on. Returns the entry's number.
 
     Raises:
@@ -132,12 +132,13 @@ def remove(home: Home, found: Plan, store: StepStore) -> int:
     return entry.number
 
 
-def _remove(home: Home, item: Item, store: StepStore) -> None:
+def _remove(home: Home, item: Item, store: StepStore | None) -> None:
     client = connect()
     if item.kind == CACHE:
         path = home.root / item.name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     elif item.kind == ZENML:
+        assert store is not None
         store.remove(item.name)
     elif item.kind == VERSION:
         client.delete_model_version(registry.REGISTERED_MODEL, item.name)
@@ -175,9 +176,11 @@ def _all_runs() -> dict[str, Run]:
 
 
 def _kept_runs(runs: dict[str, Run], referred: set[str], retention: Retention) -> set[str]:
-    tops = [run for run in runs.values() if "mlflow.parentRunId" not in run.data.tags]
-    newest = sorted(tops, key=lambda run: run.info.start_time or 0, reverse=True)[: retention.keep_last]
-    newest_ids = {run.info.run_id for run in newest}
+    of_kind: dict[str, list[Run]] = {}
+    for run in sorted(runs.values(), key=lambda run: run.info.start_time or 0, reverse=True):
+        if "mlflow.parentRunId" not in run.data.tags:
+            of_kind.setdefault(run.data.tags.get("kind", ""), []).append(run)
+    newest_ids = {run.info.run_id for some in of_kind.values() for run in some[: retention.keep_last]}
     limit = retention.before.timestamp() * 1000
     kept = set(referred) | newest_ids
     kept |= {run_id for run_id, run in runs.items() if max(run.info.start_time or 0, run.info.end_time or 0) >= limit}

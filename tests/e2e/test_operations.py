@@ -42,6 +42,46 @@ def test_doctor_finds_a_trained_home_in_order(scheduled: tuple[World, Path, str]
     assert "orchestrator default (local)" in found["ZenML"]["said"]
 
 
+USE_SCHEDULABLE = """
+import steps
+from uuid import UUID
+from zenml.client import Client
+from zenml.enums import StackComponentType
+client = Client()
+client.create_flavor("tests.schedulable_orchestrator.SchedulableFlavor", StackComponentType.ORCHESTRATOR)
+client.create_stack_component("cluster", "schedulable", StackComponentType.ORCHESTRATOR, configuration={})
+parts = {StackComponentType.ORCHESTRATOR: "cluster", StackComponentType.ARTIFACT_STORE: "default"}
+client.create_stack("cluster", parts)
+client.activate_stack("cluster")
+"""
+SCHEDULED = """
+import steps
+from zenml.client import Client
+client = Client()
+[schedule] = client.list_schedules().items
+[run] = client.list_pipeline_runs(pipeline_name="bone-age-retraining").items
+print(schedule.name, schedule.cron_expression, schedule.catchup, run.schedule.name, run.status.value)
+print(run.steps["retrain_if_due"].output.load())
+client.activate_stack("default")
+"""
+
+
+def test_an_orchestrator_that_keeps_schedules_is_given_this_one(scheduled: tuple[World, Path, str]) -> None:
+    world, config, _ = scheduled
+    world.python(USE_SCHEDULABLE)
+    finished = world.run("schedule", "--cron", "0 3 * * 1-5", "--config", config)
+    assert finished.exit_code == 0, finished.err
+    assert finished.out.splitlines()[-1].startswith(
+        "schedule bone-age-tiny: 0 3 * * 1,2,3,4,5, kept by the orchestrator"
+    )
+    again = world.run("schedule", "--cron", "0 3 * * 1-5", "--config", config)
+    assert (again.exit_code, "schedule bone-age-tiny is there already" in again.error_line) == (2, True)
+    seconds = world.run("schedule", "--cron", "*/5 0 3 * * 1-5", "--config", config)
+    assert seconds.exit_code == 2
+    told = world.python(SCHEDULED).splitlines()
+    assert told[-2:] == ["bone-age-tiny 0 3 * * 1,2,3,4,5 False bone-age-tiny completed", "no reason to train"]
+
+
 def test_pruning_everything_leaves_an_audit_trail_that_verifies_and_a_pipeline_that_runs(
     scheduled: tuple[World, Path, str],
 ) -> None:

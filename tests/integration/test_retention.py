@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,21 +26,8 @@ from tests.worlds import World
 ALL = Retention(keep_days=0, keep_last=0)
 
 
-class EmptyStore:
-    """Of a home in which no pipeline ran."""
-
-    def leftovers(self, before: datetime, keep_last: int) -> Iterable[Item]:
-        return ()
-
-    def remove(self, name: str) -> None:
-        raise AssertionError(name)
-
-
-STORE = EmptyStore()
-
-
 def planned(retention: Retention = ALL) -> Plan:
-    return plan(Home(), retention, STORE)
+    return plan(Home(), retention, None)
 
 
 def going(kind: str, retention: Retention = ALL) -> set[str]:
@@ -51,7 +37,7 @@ def going(kind: str, retention: Retention = ALL) -> set[str]:
 def prune(retention: Retention = ALL) -> None:
     found = planned(retention)
     if found.items:
-        remove(Home(), found, STORE)
+        remove(Home(), found, None)
 
 
 def run(days: float = 100, artifact: str = "", **tags: str) -> str:
@@ -137,7 +123,7 @@ def test_showing_changes_nothing_and_removing_is_recorded_before_it_is_done(worl
 
     folder = Path(connect().get_run(attempt).info.artifact_uri.removeprefix("file://"))
     assert (folder / "some" / "artifact.txt").is_file()
-    number = remove(Home(), shown, STORE)
+    number = remove(Home(), shown, None)
     entry = world.ledger.entry(number)
     assert entry is not None
     assert entry.event is Event.PRUNED
@@ -151,7 +137,7 @@ def test_one_that_was_cut_short_is_finished_by_the_next(world: World) -> None:
     found = planned()
     broken = Plan(found.retention, (found.items[0], Item("zenml artifact", "gone", 1, "?"), found.items[1]), 0)
     with pytest.raises(Exception, match="zenml artifact gone cannot be removed"):
-        remove(Home(), broken, STORE)
+        remove(Home(), broken, None)
     assert [is_there(one) for one in (first, second)].count(True) == 1
     prune()
     assert not is_there(first)
@@ -178,7 +164,7 @@ def test_old_caches_go_and_a_living_processs_scratch_stays(world: World) -> None
     caches = {item.name for item in found.items if item.kind == "cache"}
     assert caches == {"checkpoints/old", "features/old", "scratch/pid-99999999"}
     assert all(item.size >= 100 for item in found.items)
-    remove(Home(), found, STORE)
+    remove(Home(), found, None)
     assert not (home.root / "checkpoints" / "old").exists()
     assert (home.root / "checkpoints" / "new" / "state.npz").is_file()
 
@@ -187,7 +173,7 @@ def test_nothing_is_removed_while_a_training_is_at_work(world: World) -> None:
     attempt = run()
     found = planned()
     with alone(world.home.root / "training.lock", "training"), pytest.raises(BusyError, match="another training"):
-        remove(Home(), found, STORE)
+        remove(Home(), found, None)
     assert is_there(attempt)
 
 
