@@ -187,8 +187,8 @@ def _kept_runs(runs: dict[str, Run], referred: set[str], retention: Retention) -
     kept |= {run_id for run_id, run in runs.items() if run.data.tags.get("mlflow.parentRunId") in newest_ids}
     unread = [*kept]
     while unread:
-        run = runs.get(unread.pop())
-        named = set(RUN_ID.findall(" ".join(run.data.tags.values()))) if run else set()
+        found = runs.get(unread.pop())
+        named = set(RUN_ID.findall(" ".join(found.data.tags.values()))) if found else set()
         unread += named - kept
         kept |= named
     return kept & set(runs)
