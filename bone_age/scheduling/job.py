@@ -18,3 +18,8 @@ class Job(Strict):
     @property
     def config_digest(self) -> str:
         return digest_of(self.config)
+
+    @property
+    def recipe(self) -> str:
+        """What besides the data decides how a training ends."""
+        return f"{self.config_digest} {self.policy.digest}"

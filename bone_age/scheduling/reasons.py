@@ -33,11 +33,14 @@ class Champion:
 
 @dataclass(frozen=True)
 class Finished:
-    """A scheduled training that came to its end, whatever the gates said."""
+    """A scheduled training that came to its end, whatever the gates said.
+
+    `recipe` is all beside the data that could make another end of it: digests of configuration and policy.
+    """
 
     moment: datetime
     fingerprint: str
-    config_digest: str
+    recipe: str
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,15 @@ class Grounds:
 
     now: datetime
     fingerprint: str
-    config_digest: str
+    recipe: str
     champion: Champion | None
     drift: DriftVerdict | None
     finished: tuple[Finished, ...] = ()
 
     @property
     def was_tried(self) -> bool:
-        """Was this configuration trained on these data already?"""
-        return any((one.fingerprint, one.config_digest) == (self.fingerprint, self.config_digest)
-                   for one in self.finished)  # fmt: skip
+        """Was this recipe trained on these data already?"""
+        return any((one.fingerprint, one.recipe) == (self.fingerprint, self.recipe) for one in self.finished)
 
 
 def reasons_to_train(grounds: Grounds, limits: Limits) -> dict[str, str]:

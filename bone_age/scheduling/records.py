@@ -116,7 +116,7 @@ def close_cut_short() -> None:
 def finished(ledger: Chain) -> tuple[Finished, ...]:
     """Scheduled trainings that came to their end, the first one first."""
     return tuple(
-        Finished(entry.moment, entry.dataset_fingerprint, str(entry.details.get("config_digest", "")))
+        Finished(entry.moment, entry.dataset_fingerprint, f"{entry.details.get('config_digest')} {entry.policy_digest}")
         for entry in ledger.entries(events=(Event.RETRAINED,))
         if entry.details.get("outcome") not in COMES_AGAIN
     )

@@ -97,7 +97,7 @@ def gather(ledger: Chain, job: Job) -> Grounds:
     return Grounds(
         now=datetime.now(UTC),
         fingerprint=load_dataset(job.config.data).fingerprint,
-        config_digest=job.config_digest,
+        recipe=job.recipe,
         champion=_champion(ledger),
         drift=last_verdict(ledger),
         finished=finished(ledger),

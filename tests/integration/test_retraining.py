@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -191,6 +192,24 @@ def test_a_training_by_hand_goes_first_and_nothing_is_recorded(world: World, job
     assert (trainings.times, entries(world, Event.RETRAINING)) == (0, [])
 
 
+def test_two_machines_of_one_database_do_not_train_at_once(
+    world: World, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.crown(1)
+    monkeypatch.setenv("BONE_AGE_DATABASE_URL", f"sqlite:///{world.home.root}/ledger.db")
+    here, there = Home(), Home(home=tmp_path / "another-machine")
+    meanwhile: list[str] = []
+
+    def train(job: Job, home: Home, ledger: Ledger) -> Ended:
+        meanwhile.append(attempt(job, there, Trainings()).said)
+        return Ended(Outcome.NOT_PROMOTED, "trained")
+
+    assert not attempt(job, here, train).failed
+    assert meanwhile[0].startswith("skipped: another scheduled run (process ")
+    assert attempt(job, there, train).said == "no reason to train"
+    assert len(meanwhile) == 1
+
+
 def test_a_run_that_was_killed_is_closed_by_the_next_one_which_trains(world: World, job: Job) -> None:
     world.crown(1)
 
@@ -326,6 +345,42 @@ def test_a_training_that_crashes_is_an_entry_an_alert_and_exit_code_1(
     assert [one["title"] for one in alerts] == ["bone-age: failure"]
     assert ended[0].reason.split(": error: ")[1] in alerts[0]["message"]
     assert world.alias == 1
+
+
+def _training_of(process: subprocess.Popen[str]) -> psutil.Process:
+    found: psutil.Process = _until(lambda: next(iter(psutil.Process(process.pid).children()), None))
+    return found
+
+
+def test_a_training_that_is_killed_leaves_the_schedule_running(
+    world: World, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    world.crown(1)
+    process = start("--cron", "*/2 * * * * *")
+    _training_of(process).kill()
+    ended = _until(lambda: entries(world, Event.RETRAINED))
+    assert ended[0].reason.startswith("training failed, signal 9: ")
+    assert process.poll() is None
+    time.sleep(5)  # two times go by in which it waits before it tries again
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "the last training failed; waits until" in out
+    assert len(entries(world, Event.RETRAINING)) == 1
+
+
+def test_a_schedule_that_is_ended_ends_its_training_and_says_so(
+    world: World, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    world.crown(1)
+    process = start("--once")
+    training = _training_of(process)
+    process.terminate()
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err.splitlines()[-1]) == (1, "error: interrupted; the next run goes on from there")
+    assert not training.is_running()
+    assert [entry.details["outcome"] for entry in entries(world, Event.RETRAINED)] == ["interrupted"]
+    assert [one["status"] for one in decisions_in_mlflow()] == ["KILLED"]
 
 
 def test_no_reason_is_exit_code_0(world: World, start: Callable[..., subprocess.Popen[str]]) -> None:

@@ -13,14 +13,14 @@ from bone_age.scheduling.drift import DriftVerdict
 from bone_age.scheduling.reasons import Champion, Finished, Grounds, Limits, reasons_to_train
 
 NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
-OLD_DATA, NEW_DATA, CONFIG = "aa" * 32, "bb" * 32, "cc" * 32
+OLD_DATA, NEW_DATA, RECIPE = "aa" * 32, "bb" * 32, "cc" * 32
 CHAMPION = Champion(4, NOW - timedelta(days=40), OLD_DATA)
-QUIET = Grounds(NOW, OLD_DATA, CONFIG, CHAMPION, None)
+QUIET = Grounds(NOW, OLD_DATA, RECIPE, CHAMPION, None)
 DRIFT = DriftVerdict(True, "brightness 0.31 above 0.20", NOW - timedelta(hours=5))
 
 
-def ago(fingerprint: str = OLD_DATA, config: str = CONFIG, **since: float) -> Finished:
-    return Finished(NOW - timedelta(**since), fingerprint, config)
+def ago(fingerprint: str = OLD_DATA, recipe: str = RECIPE, **since: float) -> Finished:
+    return Finished(NOW - timedelta(**since), fingerprint, recipe)
 
 
 def names(grounds: Grounds, **limits: object) -> list[str]:
@@ -88,6 +88,6 @@ _drifts = st.none() | st.builds(
 def test_a_training_that_ended_just_now_leaves_no_reason(
     champion: Champion | None, drift: DriftVerdict | None, limit: float | None, fingerprint: str
 ) -> None:
-    done = (Finished(NOW, fingerprint, CONFIG),)
-    grounds = Grounds(NOW, fingerprint, CONFIG, champion, drift, done)
+    done = (Finished(NOW, fingerprint, RECIPE),)
+    grounds = Grounds(NOW, fingerprint, RECIPE, champion, drift, done)
     assert reasons_to_train(grounds, Limits(max_age_days=limit)) == {}
