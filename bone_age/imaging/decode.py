@@ -12,16 +12,26 @@ import contextlib
 import io
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+import numpy.typing as npt
+from PIL import ExifTags, Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from bone_age.imaging.grey import GreyImage, ImageError, ImageTooLargeError, UnknownFormatError, check_size
+from bone_age.imaging.grey import (
+    BLOCK_PIXELS,
+    MAX_PIXELS,
+    GreyImage,
+    ImageError,
+    ImageTooLargeError,
+    UnknownFormatError,
+    check_size,
+)
 
 MAX_FILE_BYTES = 128 * 1024**2  # `MAX_PIXELS` uncompressed 16-bit pixels and their header
 MAX_JPEG_SCANS = 32  # progressive encoders write about ten; each scan costs a pass over the whole picture
@@ -29,6 +39,15 @@ MAX_JPEG_SCANS = 32  # progressive encoders write about ten; each scan costs a p
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_START_OF_SCAN = b"\xff\xda"
+_UPRIGHT: dict[int, Callable[[GreyImage], npt.NDArray[Any]]] = {  # what undoes each orientation of EXIF
+    2: np.fliplr,
+    3: lambda grey: np.rot90(grey, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda grey: np.rot90(grey, -1),
+    7: lambda grey: np.rot90(grey.T, 2),
+    8: np.rot90,
+}
 
 # Remarks on odd metadata are of no use to the reader of a radiograph, and `catch_warnings` is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -119,26 +138,49 @@ def _recognise(data: bytes) -> Literal["PNG", "JPEG", "DICOM"]:
 
 
 def _decode_with_pillow(data: bytes, kind: Literal["PNG", "JPEG"]) -> GreyImage:
-    if kind == "JPEG" and data.count(_JPEG_START_OF_SCAN) > MAX_JPEG_SCANS:
+    scans = _scans(data) if kind == "JPEG" else 1
+    if scans > MAX_JPEG_SCANS:
         raise ImageError(f"JPEG has more than {MAX_JPEG_SCANS} scans")
     # The plug-ins themselves, not Image.open: it warns about large pictures where we refuse them.
     opener: type[ImageFile] = PngImageFile if kind == "PNG" else JpegImageFile
     with opener(io.BytesIO(data)) as image:
         check_size(image.height, image.width)
+        # scans are kept until the last is there
+        if scans > 1 and image.mode != "L" and image.height * image.width > MAX_PIXELS // 2:
+            raise ImageTooLargeError("colour JPEG in several scans exceeds the limit of 25 megapixels")
         image.load()
+        orientation = 1
         with contextlib.suppress(Exception):  # EXIF that cannot be read turns nothing
-            ImageOps.exif_transpose(image, in_place=True)
-        return _to_grey(image)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        grey = _to_grey(image)
+    return np.ascontiguousarray(_UPRIGHT[orientation](grey)) if orientation in _UPRIGHT else grey
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has; those of a thumbnail within its header do not count."""
+    position = 2
+    while data[position : position + 1] == b"\xff" and data[position : position + 2] != _JPEG_START_OF_SCAN:
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return data.count(_JPEG_START_OF_SCAN, position)
 
 
 def _to_grey(image: Image.Image) -> GreyImage:
-    if image.mode.startswith("I"):  # 16-bit PNG; older Pillow widens it to 32 bits
-        return np.array(image).astype(np.uint16)
+    """Convert a few rows at a time: Pillow has four bytes a pixel for colours, and would copy them at every step."""
     if image.mode == "CMYK":
         raise ImageError("CMYK JPEG is not supported; save it in grey or RGB")
+    is_deep = image.mode.startswith("I")  # 16-bit PNG; older Pillow widens it to 32 bits
+    grey = np.empty((image.height, image.width), np.uint16 if is_deep else np.uint8)
+    rows = max(BLOCK_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        grey[top : top + rows] = np.asarray(strip if is_deep else _luminance(strip))
+    return grey
+
+
+def _luminance(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colours.size, (0, 0, 0, 255)), colours).convert("RGB")
     elif image.mode == "P":
         image = image.convert("RGB")
-    return np.array(image.convert("L"), dtype=np.uint8)
+    return image.convert("L")

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.filereader import read_dataset
-from pydicom.pixels.processing import apply_color_lut, apply_windowing
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_windowing, convert_color_space
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
@@ -36,9 +38,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from bone_age.imaging.grey import GreyImage, ImageError, check_size
+from bone_age.imaging.grey import BLOCK_PIXELS, GreyImage, ImageError, ImageTooLargeError, check_size
 
 Levels = npt.NDArray[np.float64]  # modality values, or display values
+ToGrey = Callable[[npt.NDArray[np.generic]], GreyImage]  # some rows, [H, W] or [H, W, 3], to [H, W]
 
 # The decoder of each compressed encoding that is decoded here; all others are left to GDCM.
 _DECODED_IN_PROCESS = {
@@ -63,6 +66,8 @@ _PIXEL_ELEMENTS = (
 _GREY_OR_PALETTE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _PREAMBLE_BYTES = 132
 _MAX_RLE_BYTES = 16 * 1024**2  # runs may expand 64-fold, and nothing says so before they do
+_MAX_SAMPLES = 30_000_000  # of compressed encodings, whose decoders hold a picture several times or in wide numbers
+_MAX_JPEG_SAMPLES = 60_000_000
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as for PNG and JPEG
 # Start-of-frame markers of JPEG (without DHT, JPG and DAC, which lie among them) and of JPEG-LS.
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
@@ -87,12 +92,23 @@ def decode_dicom(data: bytes) -> GreyImage:
     _complete(header)
     _check_before_decoding(header)
     try:
-        stored = _stored_pixels(header)
+        stored, colours = _stored_pixels(header)
     except Exception:  # pydicom's own messages may quote the header
         raise ImageError("DICOM pixel data is damaged, incomplete or encoded in an unknown way") from None
-    if header.PhotometricInterpretation == "PALETTE COLOR":
-        stored = apply_color_lut(stored, header)
-    return _luminance(stored) if stored.ndim == 3 else _present(stored, header)
+    del header.PixelData  # as large as what is yet to come
+    if colours == "PALETTE COLOR":
+        return _in_blocks(stored, lambda rows: _luminance(apply_color_lut(rows, header)))
+    if stored.ndim == 3 and colours.startswith("YBR_FULL"):
+        return _in_blocks(stored, lambda rows: _luminance(convert_color_space(rows, "YBR_FULL", "RGB")))
+    return _in_blocks(stored, _luminance if stored.ndim == 3 else _presentation_of(stored, header))
+
+
+def _in_blocks(stored: npt.NDArray[np.generic], to_grey: Callable[[npt.NDArray[np.generic]], GreyImage]) -> GreyImage:
+    rows = max(BLOCK_PIXELS // stored.shape[1], 1)
+    grey: GreyImage = np.empty(stored.shape[:2], to_grey(stored[:1]).dtype)
+    for top in range(0, len(stored), rows):
+        grey[top : top + rows] = to_grey(stored[top : top + rows])
+    return grey
 
 
 def read_header(data: bytes, **options: Any) -> Dataset:
@@ -158,19 +174,29 @@ def _check_before_decoding(header: Dataset) -> None:
         if len(header.PixelData) > _MAX_RLE_BYTES:
             raise ImageError(f"run-length encoded DICOM exceeds the limit of {_MAX_RLE_BYTES // 1024**2} MiB")
     elif syntax.is_compressed:
+        samples = header.Rows * header.Columns * header.SamplesPerPixel
+        most = _MAX_JPEG_SAMPLES if syntax == JPEGBaseline8Bit else _MAX_SAMPLES
+        if samples > most:
+            raise ImageTooLargeError(f"DICOM of this encoding exceeds the limit of {most // 10**6} million samples")
         frame = next(generate_frames(header.PixelData, number_of_frames=1))
         if _codestream_shape(frame) != (header.Rows, header.Columns, header.SamplesPerPixel):
             raise ImageError("DICOM pixel data is of another shape than the header says, or encoded in an unknown way")
 
 
-def _stored_pixels(header: Dataset) -> npt.NDArray[np.generic]:
-    """Decode the pixel data: `[H, W]`, or `[H, W, 3]` for colour; damaged data raises whatever its decoder raises."""
+def _stored_pixels(header: Dataset) -> tuple[npt.NDArray[np.generic], str]:
+    """Decode the pixel data: `[H, W]`, or `[H, W, 3]` for colour, and the photometric interpretation it is in now.
+
+    Damaged data raises whatever its decoder raises.
+    """
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and syntax not in _DECODED_IN_PROCESS:
-        return _decode_with_gdcm(header)
-    if syntax.is_compressed:
-        header.pixel_array_options(decoding_plugin=_DECODED_IN_PROCESS[syntax])
-    return np.asarray(header.pixel_array)
+    if not syntax.is_compressed:
+        options: dict[str, Any] = {"view_only": True}
+    elif syntax in _DECODED_IN_PROCESS:
+        options = {"decoding_plugin": _DECODED_IN_PROCESS[syntax]}
+    else:
+        return _decode_with_gdcm(header), header.PhotometricInterpretation
+    pixels, found = get_decoder(syntax).as_array(header, index=0, raw=True, **options)
+    return pixels, str(found["photometric_interpretation"])
 
 
 def _decode_with_gdcm(header: Dataset) -> npt.NDArray[np.generic]:
@@ -216,15 +242,18 @@ def _luminance(colours: npt.NDArray[np.generic]) -> GreyImage:
     return grey.astype(np.uint8) if colours.dtype == np.uint8 else grey.astype(np.uint16)
 
 
-def _present(stored: npt.NDArray[np.generic], header: Dataset) -> GreyImage:
-    """Map stored values to grey levels through a table over all values between their extremes."""
+def _presentation_of(stored: npt.NDArray[np.generic], header: Dataset) -> ToGrey:
+    """What maps stored values to grey levels: a table over all values between their extremes."""
     lowest, highest = int(stored.min()), int(stored.max())
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         grey = _presentation(np.arange(lowest, highest + 1, dtype=np.int32), header)
-    index = stored.astype(np.int32) - lowest
-    if header.BitsStored <= 8:
-        return np.asarray(np.rint(grey * 255).astype(np.uint8)[index])
-    return np.asarray(np.rint(grey * 65535).astype(np.uint16)[index])
+    table = np.rint(grey * 255).astype(np.uint8) if header.BitsStored <= 8 else np.rint(grey * 65535).astype(np.uint16)
+
+    def to_grey(rows: npt.NDArray[np.generic]) -> GreyImage:
+        shown: GreyImage = table[rows.astype(np.int32) - lowest]
+        return shown
+
+    return to_grey
 
 
 def _presentation(values: npt.NDArray[np.int32], header: Dataset) -> Levels:

@@ -17,9 +17,9 @@ import pydicom
 def main() -> None:
     header = pydicom.dcmread(io.BytesIO(sys.stdin.buffer.read()))
     header.pixel_array_options(decoding_plugin="gdcm")
-    answer = io.BytesIO()
-    np.save(answer, header.pixel_array, allow_pickle=False)
-    sys.stdout.buffer.write(answer.getvalue())
+    pixels = np.ascontiguousarray(header.pixel_array)
+    np.lib.format.write_array_header_2_0(sys.stdout.buffer, np.lib.format.header_data_from_array_1_0(pixels))
+    sys.stdout.buffer.write(pixels.data)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy.typing as npt
 GreyImage: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 MAX_PIXELS = 50_000_000  # twice the largest radiography detectors (about 20 to 25 megapixels)
+BLOCK_PIXELS = 2**20  # pixels that are converted at a time, so that wide copies of a whole picture are never made
 
 
 class ImageError(ValueError):
