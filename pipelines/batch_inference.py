@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from zenml import pipeline
+from zenml.enums import ExecutionMode
 
 from steps.batch_inference import answer_radiographs, record_batch
 
 
-@pipeline(name="bone-age-batch-inference", enable_cache=False)
+@pipeline(name="bone-age-batch-inference", enable_cache=False, execution_mode=ExecutionMode.FAIL_FAST)
 def batch_inference_pipeline(data: str, out: str, model: str | None, engine: str, sex: str | None) -> None:
     """Answer every radiograph of a data set with one model, and record which model, which images and which answers.
 

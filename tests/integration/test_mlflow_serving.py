@@ -37,12 +37,14 @@ def address(world: World, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "models", "serve", *arguments]
     log = tmp_path / "serve.log"
     with log.open("w") as file:
-        environment = os.environ | world.home.exports()
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where MLflow looks for uvicorn
+        environment = os.environ | world.home.exports() | {"PATH": path}
         server = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
     try:
         yield wait_until_ready(f"http://127.0.0.1:{port}", server, log)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 

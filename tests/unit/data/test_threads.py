@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,17 +10,10 @@ from bone_age.data.threads import IN_FLIGHT_PER_THREAD, stream_in_threads
 
 
 def test_results_come_in_order_and_items_are_read_only_a_little_ahead() -> None:
-    read = 0
-
-    def items() -> Iterator[int]:
-        nonlocal read
-        for item in itertools.count():
-            read = item
-            yield item
-
-    results = stream_in_threads(lambda item: item * 2, items(), "doubling", total=1000)
+    numbers = itertools.count()
+    results = stream_in_threads(lambda item: item * 2, numbers, "doubling", total=1000)
     assert list(itertools.islice(results, 500)) == [2 * item for item in range(500)]
-    assert read <= 500 + (os.cpu_count() or 1) * IN_FLIGHT_PER_THREAD
+    assert next(numbers) <= 500 + (os.cpu_count() or 1) * IN_FLIGHT_PER_THREAD
     results.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
