@@ -71,6 +71,7 @@ class Visit:
 
     page: Page
     server: str
+    tolerated: tuple[str, ...] = ()
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -83,7 +84,7 @@ class Visit:
         self.requests.append(request.url)
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(self.tolerated):
             self.complaints.append(message.text)
 
     def foreign(self) -> list[str]:

@@ -31,7 +31,10 @@ minutes. For programs there is a <a href="docs">REST API</a>.</p></footer>"""
 
 
 def build_form(desk: Desk, examples: tuple[Example, ...]) -> gr.Blocks:
-    """The page as Gradio's blocks; they hold no state, so that nothing can pass from one person to another."""
+    """The page as Gradio's blocks; they hold no state, so that nothing can pass from one person to another.
+
+    Gradio all the same keeps what the last 10,000 visitors saw, pictures included; here, of as many as it serves.
+    """
     page: gr.Blocks
     with gr.Blocks(title="Bone age", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(_HEADER, elem_id="top")
@@ -60,6 +63,7 @@ def build_form(desk: Desk, examples: tuple[Example, ...]) -> gr.Blocks:
             button.click(partial(_fill_in, example), None, fields, **_SILENT).then(
                 reply, fields, shown, **limits, **_SILENT
             )
+    page.state_session_capacity = _ANSWERED_AT_ONCE + _WAITING
     page.queue(max_size=_WAITING, api_open=False)
     return page
 

@@ -17,6 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 import gradio
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from gradio.state_holder import StateHolder
 from starlette.routing import Mount
 
 from bone_age.serving.desk import Desk
@@ -50,9 +51,10 @@ def mount_page(app: FastAPI, desk: Desk) -> None:
         return HTMLResponse(card_page(predictor.bundle, predictor.name))
 
     drawn = draw_examples(examples)
+    page = build_form(desk, drawn)
     gradio.mount_gradio_app(
         app,
-        build_form(desk, drawn),
+        page,
         "/",
         theme=theme(),
         footer_links=[],
@@ -63,15 +65,15 @@ def mount_page(app: FastAPI, desk: Desk) -> None:
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,
-        app_kwargs={"lifespan": _uploads_end(folder)},
+        app_kwargs={"lifespan": _lifespan(folder, page)},
     )
     mount = app.router.routes[-1]
     assert isinstance(mount, Mount)
     mount.app = Gate(mount.app, head(drawn), folder / "uploads", _MAX_KEPT_BYTES)
 
 
-def _uploads_end(folder: Path) -> Any:
-    """A lifespan that deletes what is older than `KEPT_SECONDS`, and at the end the folder."""
+def _lifespan(folder: Path, page: gradio.Blocks) -> Any:
+    """While the server runs, forget what is older than `KEPT_SECONDS`; at the end, delete the folder."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -79,6 +81,7 @@ def _uploads_end(folder: Path) -> Any:
             while True:
                 await asyncio.sleep(_SWEEP_EVERY_SECONDS)
                 await asyncio.to_thread(delete_older, folder / "uploads", time.time() - KEPT_SECONDS)
+                forget_visits(page.state_holder, time.time() - KEPT_SECONDS)
 
         sweeping = asyncio.create_task(sweep())
         try:
@@ -98,3 +101,11 @@ def delete_older(folder: Path, than: float) -> None:
                 path.rmdir() if path.is_dir() else path.unlink()
         except OSError:  # gone meanwhile, or a folder that is not empty
             continue
+
+
+def forget_visits(visits: StateHolder, before: float) -> None:
+    """Drop what Gradio remembers of visitors who last asked before a time (seconds since 1970)."""
+    for visit, asked_at in list(visits.time_last_used.items()):
+        if asked_at.timestamp() < before:
+            visits.session_data.pop(visit, None)
+            visits.time_last_used.pop(visit, None)

@@ -19,9 +19,10 @@
 
   // Gradio's notices vanish after ten seconds and hold raw answers of the server: said here in words that stay.
   const tell = () => {
-    const notices = [...document.querySelectorAll("[data-testid=toast-text]")].map((notice) => inWords(notice.textContent));
-    const trouble = document.querySelector(".ba-trouble");
-    if (trouble && notices.length && trouble.textContent !== notices.at(-1)) trouble.textContent = notices.at(-1);
+    const notices = [...document.querySelectorAll("[data-testid=toast-text]")];
+    if (!notices.length) return;
+    document.querySelector(".ba-trouble").textContent = inWords(notices.at(-1).textContent);
+    for (const close of document.querySelectorAll("[data-testid=toast-close]")) close.click();
   };
 
   const inWords = (text) => {

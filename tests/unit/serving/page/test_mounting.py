@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+import gradio
+from gradio.routes import App
+
 from bone_age.serving.page.card import card_page
-from bone_age.serving.page.mounting import delete_older
+from bone_age.serving.page.mounting import delete_older, forget_visits
 
 
 def test_old_uploads_go_with_their_folders_and_new_ones_stay(tmp_path: Path) -> None:
@@ -23,6 +27,17 @@ def test_old_uploads_go_with_their_folders_and_new_ones_stay(tmp_path: Path) -> 
     os.utime(old.parent, (hour_ago, hour_ago))
     delete_older(tmp_path, time.time() - 600)
     assert not old.parent.exists()
+
+
+def test_what_a_visitor_saw_is_forgotten_after_a_while() -> None:
+    with gradio.Blocks(analytics_enabled=False) as page:
+        gradio.HTML("nothing yet")
+    visits = App.create_app(page).state_holder
+    for visit in ("early", "late"):
+        visits[visit]._update_value_in_config(1, f"what {visit} saw")
+    visits.time_last_used["early"] -= timedelta(hours=1)
+    forget_visits(visits, time.time() - 600)
+    assert list(visits.session_data) == list(visits.time_last_used) == ["late"]
 
 
 def test_html_in_a_model_card_is_shown_and_not_run(tmp_path: Path) -> None:
