@@ -13,6 +13,7 @@ from zenml.client import Client
 from zenml.models import ArtifactVersionResponse, PipelineRunResponse
 from zenml.utils.pagination_utils import depaginate
 
+import steps  # noqa: F401  (points ZenML to the home)
 from bone_age.housekeeping.retention import ZENML, Item
 
 

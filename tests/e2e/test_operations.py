@@ -44,9 +44,11 @@ def test_doctor_finds_a_trained_home_in_order(scheduled: tuple[World, Path, str]
 
 USE_SCHEDULABLE = """
 import steps
-from uuid import UUID
+from bone_age.provenance import PROJECT
 from zenml.client import Client
 from zenml.enums import StackComponentType
+from zenml.utils import source_utils
+source_utils.set_custom_source_root(str(PROJECT))
 client = Client()
 client.create_flavor("tests.schedulable_orchestrator.SchedulableFlavor", StackComponentType.ORCHESTRATOR)
 client.create_stack_component("cluster", "schedulable", StackComponentType.ORCHESTRATOR, configuration={})
