@@ -94,12 +94,14 @@ class Outcomes:
         """The outcomes of a set of pictures, by their names."""
         found = {}
         with bar() as progress:
-            for key in progress.track(list(pictures), description=name):
+            task = progress.add_task(name, total=len(pictures), note="")
+            for key in pictures:
                 full = f"{self.code} {self.predictor.digest[:12]} {name} {key}"
                 if full not in self.known:
                     self.known[full] = outcome(self.predictor, pictures[key]())
                     self._keep(full)
                 found[key] = self.known[full]
+                progress.advance(task)
         return found
 
     def _keep(self, key: str) -> None:
