@@ -37,9 +37,9 @@ from bone_age.evaluation.evaluated import LIKENESS_ROWS
 from bone_age.evaluation.likeness import REFUSE_ABOVE, Likeness, UnlikeTrainingError
 from bone_age.evaluation.robustness import lowest_hashes
 from bone_age.imaging import GreyImage, ImageError, is_inverted, preprocess, read_image
-from bone_age.progress import bar
 from bone_age.provenance import code_digest
 from bone_age.serving.bundle import LIKENESS, write_checksums
+from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.references import load_predictor
 from bone_age.settings import load_config
@@ -92,17 +92,13 @@ class Outcomes:
 
     def of(self, name: str, pictures: dict[str, Picture]) -> dict[str, Outcome]:
         """The outcomes of a set of pictures, by their names."""
-        found = {}
-        with bar() as progress:
-            task = progress.add_task(name, total=len(pictures), note="")
-            for key in pictures:
-                full = f"{self.code} {self.predictor.digest[:12]} {name} {key}"
-                if full not in self.known:
-                    self.known[full] = outcome(self.predictor, pictures[key]())
-                    self._keep(full)
-                found[key] = self.known[full]
-                progress.advance(task)
-        return found
+        full = {key: f"{self.code} {self.predictor.digest[:12]} {name} {key}" for key in pictures}
+        unknown = [key for key in pictures if full[key] not in self.known]
+        found = stream_in_threads(lambda key: outcome(self.predictor, pictures[key]()), unknown, name, len(unknown))
+        for key, one in zip(unknown, found, strict=True):
+            self.known[full[key]] = one
+            self._keep(full[key])
+        return {key: self.known[full[key]] for key in pictures}
 
     def _keep(self, key: str) -> None:
         if self.file is not None:
@@ -195,7 +191,7 @@ def report_hands(outcomes: Outcomes, dataset: Dataset, rows: pd.DataFrame, turne
     print(f"  turned though upright {share(sum('rotated' in one.codes for one in real.values()), n)}")
     print(f"  largest distance {max(one.distance or 0 for one in real.values()):.2f}; refused above {REFUSE_ABOVE:g}")
     inverted = radiographs(dataset, rows, lambda image: np.iinfo(image.dtype).max - image)
-    seen = sum(stream_in_threads(lambda one: is_inverted(one()), list(inverted.values()), "inverting"))
+    seen = sum(stream_in_threads(lambda one: is_inverted(one()), list(inverted.values()), "inverting", n))
     print(f"inverted, seen and turned back: {share(seen, n)}")
     some = lowest_hashes(rows, turned)
     print("turned counter-clockwise")
@@ -257,7 +253,7 @@ def fit_likeness(predictor: Predictor, dataset: Dataset) -> Likeness:
     def prepared(relative: str) -> npt.NDArray[np.uint8]:
         return preprocess(read_image(dataset.path_of(relative)), predictor.preprocessing)
 
-    images = stream_in_threads(prepared, rows["path"].tolist(), "running over the training split")
+    images = stream_in_threads(prepared, rows["path"].tolist(), "running over the training split", len(rows))
     return Likeness.fit(np.concatenate([predictor.network.features(image[None]) for image in images]))
 
 
@@ -292,7 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(predictor: Predictor, dataset: Dataset, options: argparse.Namespace) -> None:
     facts = predictor.bundle.facts.model_copy(update={"flip_averaging": False})
-    outcomes = Outcomes(Predictor(replace(predictor.bundle, facts=facts), predictor.name), options.outcomes)
+    asked = Predictor(replace(predictor.bundle, facts=facts), predictor.name)
+    asked.network = OnnxNetwork(predictor.bundle.onnx, threads=1)  # many pictures at a time instead
+    outcomes = Outcomes(asked, options.outcomes)
     rows = lowest_hashes(dataset.split("test"), options.limit)
     print(f"{predictor.name}, digest {predictor.digest[:12]}")
     real = report_hands(outcomes, dataset, rows, options.turned)
@@ -305,13 +303,16 @@ def run(predictor: Predictor, dataset: Dataset, options: argparse.Namespace) -> 
         for key, one in outcomes.of(name, radiographs(dataset, some, cut)).items()
     }
     report_kinds("parts of real hands", halves)
-    pictures = pictures_of_no_hand(predictor, options.each, options.climbs, options.steps, options.seed)
+    pictures = pictures_of_no_hand(asked, options.each, options.climbs, options.steps, options.seed)
     none = outcomes.of("no hand", pictures)
     report_kinds("no hands", none)
     training = lowest_hashes(dataset.split("train"), LIKENESS_ROWS)
     settings = predictor.preprocessing
     pictures_of_training = list(radiographs(dataset, training).values())
-    grey = stream_in_threads(lambda one: grey_figures(preprocess(one(), settings)), pictures_of_training, "grey levels")
+    count = len(pictures_of_training)
+    grey = stream_in_threads(
+        lambda one: grey_figures(preprocess(one(), settings)), pictures_of_training, "grey levels", count
+    )
     report_ratio(real, none, np.array(list(grey)))
 
 

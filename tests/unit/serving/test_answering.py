@@ -6,18 +6,18 @@ import json
 from dataclasses import replace
 from datetime import date, timedelta
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bone_age.data.synthetic import render_hand
 from bone_age.errors import InputError
 from bone_age.evaluation.intervals import IntervalCalibration, Knot
 from bone_age.serving.answering import answer, chronological_age_from_dates, require_question
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.references import REFERENCE_MODEL
 
-HAND_LIKE = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+HAND_LIKE = render_hand(120, "F", seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_an_age_outside_the_table_is_a_warning_and_the_estimate_stays(predictor:
     found = answer(predictor, HAND_LIKE, "F", chronological_age_months=230)
     assert found.growth is None
     assert found.age_consistency is None
-    assert [warning.code for warning in found.warnings] == ["no_growth_assessment"]
+    assert found.warnings[-1].code == "no_growth_assessment"
     assert found.bone_age_months == answer(predictor, HAND_LIKE, "F").bone_age_months
 
 

@@ -41,12 +41,12 @@ def test_of_every_kind_that_is_no_hand_none_is_answered_without_a_word(predictor
     assert refused >= REFUSED_KINDS
 
 
-def test_a_text_page_is_refused_as_unlike_and_the_figure_is_said(predictor: Predictor) -> None:
-    page = next(picture.image for picture in not_hands(1, seed=6) if picture.kind == "adversarial pattern")
+def test_a_misleading_pattern_is_refused_as_unlike_and_the_figure_is_said(predictor: Predictor) -> None:
+    pattern = next(picture.image for picture in not_hands(1, seed=6) if picture.kind == "adversarial pattern")
     with pytest.raises(
         UnlikeTrainingError, match=r"does not look like a hand radiograph: its distance .* is [2-9]\.\d"
     ):
-        predictor.answer(page, "M")
+        predictor.answer(pattern, "M")
 
 
 def test_a_drawn_hand_is_answered_and_mostly_flagged(predictor: Predictor) -> None:
