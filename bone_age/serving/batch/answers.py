@@ -2,8 +2,8 @@
 
 Answers come from the same function as those of `bone-age predict`, one image at a time: a network that keeps to one
 thread, run by as many threads as there are cores, takes 0.89 of the time of batches of 32 over all cores and 0.6 of
-that of single images over all cores (reference model, two cores: `benchmarks/batch_memory.py --compare`), and cannot answer
-differently.
+that of single images over all cores (reference model, two cores: `benchmarks/batch_memory.py --compare`), and
+cannot answer differently.
 """
 
 from __future__ import annotations
