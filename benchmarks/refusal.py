@@ -86,9 +86,8 @@ class Outcomes:
         if file is not None and file.is_file():
             for line in file.read_text().splitlines():
                 row = json.loads(line)
-                self.known[row.pop("key")] = Outcome(
-                    **{**row, "codes": tuple(row["codes"]), "grey": tuple(row["grey"])}
-                )
+                key, codes, grey = row.pop("key"), tuple(row.pop("codes")), tuple(row.pop("grey"))
+                self.known[key] = Outcome(codes=codes, grey=grey, **row)
 
     def of(self, name: str, pictures: dict[str, Picture]) -> dict[str, Outcome]:
         """The outcomes of a set of pictures, by their names."""
