@@ -40,9 +40,8 @@ def explain_age_consistency(consistency: AgeConsistency) -> str:
         return f"{_why_not(consistency)} {NOT_THE_AGE}"
     verdict = {
         "consistent": "Consistent: the bone age agrees with the stated age, as it would with many others.",
-        "unusual": "Unusual: fewer than 1 in 20 healthy children of the stated age lie as far from the expected.",
-        "inconsistent": "Inconsistent: fewer than 1 in 100 healthy children of the stated age lie as far from the "
-        "expected.",
+        "unusual": "Unusual: outside the range of about 95 of 100 healthy children of that age, within that of 99.",
+        "inconsistent": "Inconsistent: outside the range of about 99 of 100 healthy children of that age.",
     }[consistency.verdict]
     within_95, within_99 = LIMIT_95 * consistency.spread_months, LIMIT_99 * consistency.spread_months
     return (
@@ -50,7 +49,7 @@ def explain_age_consistency(consistency: AgeConsistency) -> str:
         f"{consistency.expected_bone_age_months:.1f} months is expected ({consistency.reference}); this one lies "
         f"{_away(consistency.z * consistency.spread_months)}. Healthy children differ "
         f"(SD {consistency.biological_sd_months:.1f}) and the model errs (SD {consistency.model_error_sd_months:.1f}): "
-        f"together, answers for 95 of 100 lie within {within_95:.0f} months of the expected, for 99 of 100 within "
+        f"together, answers for about 95 of 100 lie within {within_95:.0f} months of the expected, for 99 within "
         f"{within_99:.0f}. {NOT_THE_AGE}"
     )
 

@@ -34,7 +34,7 @@ def test_age_consistency_is_explained_with_what_it_does_not_say(bone_age: float,
     if begins != "Cannot tell":
         assert "SD 9.8" in said
         assert "SD 9.0" in said
-        assert "within 26 months of the expected, for 99 of 100 within 34" in said
+        assert "within 26 months of the expected, for 99 within 34" in said
 
 
 def test_a_distance_is_said_in_months_with_its_side() -> None:
@@ -51,4 +51,6 @@ def test_a_model_that_has_measured_nothing_is_named_as_the_reason() -> None:
 def test_no_text_speaks_of_majority_deceit_or_law(bone_age: float, error: float, age: float, sex: Sex) -> None:
     growth = assess_growth(bone_age, bone_age - error, bone_age + error, age, sex)
     said = explain_growth(growth) + explain_age_consistency(assess_age_consistency(bone_age, age, sex, error))
-    assert not re.search(r"\b(18|eighteen|adult|minor|fraud|lie[ds]? about|false|compliant)\b", said)
+    assert not re.search(
+        r"\b(18 years|(over|under) 18|eighteen|adult|minor|fraud|lie[ds]? about|false|compliant)\b", said
+    )
