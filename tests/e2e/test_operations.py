@@ -58,7 +58,10 @@ client.activate_stack("cluster")
 """
 SCHEDULED = """
 import steps
+from bone_age.provenance import PROJECT
 from zenml.client import Client
+from zenml.utils import source_utils
+source_utils.set_custom_source_root(str(PROJECT))
 client = Client()
 [schedule] = client.list_schedules().items
 [run] = client.list_pipeline_runs(pipeline_name="bone-age-retraining").items
