@@ -18,9 +18,12 @@
   };
 
   // Gradio's notices vanish after ten seconds and hold raw answers of the server: said here in words that stay.
+  // Each once: what is written here is a change as well, and would call for itself without end while a notice fades.
+  const told = new WeakSet();
   const tell = () => {
-    const notices = [...document.querySelectorAll("[data-testid=toast-text]")];
+    const notices = [...document.querySelectorAll("[data-testid=toast-text]")].filter((notice) => !told.has(notice));
     if (!notices.length) return;
+    for (const notice of notices) told.add(notice);
     document.querySelector(".ba-trouble").textContent = inWords(notices.at(-1).textContent);
     for (const close of document.querySelectorAll("[data-testid=toast-close]")) close.click();
   };
