@@ -41,8 +41,8 @@ def answered(**changes: object) -> Answered:
     )
     seen = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     attention = np.array([[40, 0], [0, -20]], np.float32)
-    statistics = ImageStatistics.of(seen, 64, 64)
-    return Answered(replace(prediction, **changes), seen, attention, np.zeros(8, np.float32), statistics)  # type: ignore[arg-type]
+    answer = replace(prediction, **changes)  # type: ignore[arg-type]
+    return Answered(answer, seen, attention, np.zeros(8, np.float32), ImageStatistics.of(seen, 64, 64), None)
 
 
 def text_of(pdf: bytes) -> str:
