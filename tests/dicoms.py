@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import gdcm
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -35,3 +37,17 @@ def stored(header: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
     file = io.BytesIO()
     pydicom.dcmwrite(file, header, enforce_file_format=True)
     return file.getvalue()
+
+
+def recompress(plain: Path, out: Path, syntax: int) -> None:
+    """Write a file anew in another encoding, a `gdcm.TransferSyntax`, with GDCM."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(out))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()

@@ -13,8 +13,10 @@ import logging
 import struct
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     RLELossless,
+    SecondaryCaptureImageStorage,
 )
 
 from bone_age.imaging.grey import BLOCK_PIXELS, GreyImage, ImageError, ImageTooLargeError, check_size
@@ -66,7 +69,7 @@ _PIXEL_ELEMENTS = (
 _GREY_OR_PALETTE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _PREAMBLE_BYTES = 132
 _MAX_RLE_BYTES = 16 * 1024**2  # runs may expand 64-fold, and nothing says so before they do
-_MAX_SAMPLES = 30_000_000  # of compressed encodings, whose decoders hold a picture several times or in wide numbers
+_MAX_SAMPLES = 25_000_000  # of compressed encodings, whose decoders hold a picture several times or in wide numbers
 _MAX_JPEG_SAMPLES = 60_000_000
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as for PNG and JPEG
 # Start-of-frame markers of JPEG (without DHT, JPG and DAC, which lie among them) and of JPEG-LS.
@@ -95,7 +98,7 @@ def decode_dicom(data: bytes) -> GreyImage:
         stored, colours = _stored_pixels(header)
     except Exception:  # pydicom's own messages may quote the header
         raise ImageError("DICOM pixel data is damaged, incomplete or encoded in an unknown way") from None
-    del header.PixelData  # as large as what is yet to come
+    header.PixelData = None  # as large as what is yet to come
     if colours == "PALETTE COLOR":
         return _in_blocks(stored, lambda rows: _luminance(apply_color_lut(rows, header)))
     if stored.ndim == 3 and colours.startswith("YBR_FULL"):
@@ -188,31 +191,37 @@ def _stored_pixels(header: Dataset) -> tuple[npt.NDArray[np.generic], str]:
 
     Damaged data raises whatever its decoder raises.
     """
-    syntax = header.file_meta.TransferSyntaxUID
+    syntax, said = header.file_meta.TransferSyntaxUID, header.PhotometricInterpretation
     if not syntax.is_compressed:
         options: dict[str, Any] = {"view_only": True}
     elif syntax in _DECODED_IN_PROCESS:
         options = {"decoding_plugin": _DECODED_IN_PROCESS[syntax]}
     else:
-        return _decode_with_gdcm(header), header.PhotometricInterpretation
+        header, syntax, options = _decompressed_with_gdcm(header), ExplicitVRLittleEndian, {"view_only": True}
     pixels, found = get_decoder(syntax).as_array(header, index=0, raw=True, **options)
-    return pixels, str(found["photometric_interpretation"])
+    return pixels, said if pixels.ndim == 2 else str(found["photometric_interpretation"])
 
 
-def _decode_with_gdcm(header: Dataset) -> npt.NDArray[np.generic]:
+def _decompressed_with_gdcm(header: Dataset) -> Dataset:
     """Decode in a process of its own (why: gdcm_process.py), which is given nothing that tells of the patient."""
     pixels = Dataset()
     for name in _PIXEL_ELEMENTS:
         if name in header:
-            pixels.add(header[name])
+            pixels.add(copy(header[name]))
+    pixels.SOPClassUID, pixels.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2"  # GDCM reads no image without
+    if pixels.SamplesPerPixel == 1:
+        pixels.PhotometricInterpretation = "MONOCHROME2"  # of a palette it would ask for the colours
     pixels["PixelData"].is_undefined_length = True
     pixels.preamble, pixels.file_meta = bytes(128), FileMetaDataset()
     pixels.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
-    file = io.BytesIO()
-    pydicom.dcmwrite(file, pixels)
-    command = [sys.executable, "-P", str(Path(__file__).with_name("gdcm_process.py"))]
-    answer = subprocess.run(command, input=file.getvalue(), capture_output=True, check=True, timeout=_GDCM_TIMEOUT_S)
-    return np.asarray(np.load(io.BytesIO(answer.stdout), allow_pickle=False))
+    with tempfile.TemporaryDirectory(prefix="bone-age-") as folder:
+        compressed, plain = Path(folder, "compressed.dcm"), Path(folder, "plain.dcm")
+        pydicom.dcmwrite(compressed, pixels, enforce_file_format=True)
+        del pixels
+        header.PixelData = None
+        command = [sys.executable, "-P", str(Path(__file__).with_name("gdcm_process.py")), str(compressed), str(plain)]
+        subprocess.run(command, capture_output=True, check=True, timeout=_GDCM_TIMEOUT_S)
+        return pydicom.dcmread(plain)
 
 
 def _codestream_shape(frame: bytes) -> tuple[int, int, int] | None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 GreyImage: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 MAX_PIXELS = 50_000_000  # twice the largest radiography detectors (about 20 to 25 megapixels)
+MAX_SIDE_PX = 20_000  # pictures of the whole spine have 10,000
 BLOCK_PIXELS = 2**20  # pixels that are converted at a time, so that wide copies of a whole picture are never made
 
 
@@ -29,7 +30,8 @@ def check_size(height_px: int, width_px: int) -> None:
     """Refuse a picture before its pixels are decoded.
 
     Raises:
-        ImageError: There are no pixels, or (`ImageTooLargeError`) more than `MAX_PIXELS`.
+        ImageError: There are no pixels, or (`ImageTooLargeError`) more than `MAX_PIXELS`, or a
+            side above `MAX_SIDE_PX`.
     """
     if height_px < 1 or width_px < 1:
         raise ImageError(f"image has no pixels ({width_px}x{height_px})")
@@ -37,3 +39,5 @@ def check_size(height_px: int, width_px: int) -> None:
         raise ImageTooLargeError(
             f"image of {width_px}x{height_px} pixels exceeds the limit of {MAX_PIXELS // 10**6} megapixels"
         )
+    if max(height_px, width_px) > MAX_SIDE_PX:
+        raise ImageTooLargeError(f"image of {width_px}x{height_px} pixels exceeds the limit of {MAX_SIDE_PX} a side")

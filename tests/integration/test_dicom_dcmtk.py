@@ -21,6 +21,7 @@ from bone_age.imaging import ImageError, decode_image, read_image
 from bone_age.serving.dicom_question import complete_question
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.references import REFERENCE_MODEL, load_predictor
+from tests.dicoms import recompress
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("img2dcm") is None, reason="needs dcmtk: apt-get install dcmtk"),
@@ -38,20 +39,7 @@ def run(*command: str | Path) -> None:
 
 def with_gdcm(syntax: int) -> Make:
     """dcmtk has no free JPEG 2000 encoder; GDCM has one."""
-
-    def make(plain: Path, out: Path) -> None:
-        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-        reader.SetFileName(str(plain))
-        assert reader.Read()
-        change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-        change.SetInput(reader.GetImage())
-        assert change.Change()
-        writer.SetFileName(str(out))
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(change.GetOutput())
-        assert writer.Write()
-
-    return make
+    return lambda plain, out: recompress(plain, out, syntax)
 
 
 def with_dcmtk(*command: str) -> Make:

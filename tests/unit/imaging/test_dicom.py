@@ -31,7 +31,7 @@ from pydicom.uid import (
 )
 
 from bone_age.imaging import ImageError, decode_image
-from tests.dicoms import PATIENT, radiograph, stored
+from tests.dicoms import PATIENT, radiograph, recompress, stored
 
 # pytest sets its own filters; that nothing is printed outside it is tested below.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -176,10 +176,15 @@ def test_colour_becomes_luminance() -> None:
     assert np.unique(decode_image(stored(radiograph(green, **colour)))).tolist() == [150]
 
 
-def jpeg_in_dicom(rows: int = 32) -> bytes:
+def saved_jpeg(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))).save(file, "JPEG", quality=95)
-    header = radiograph(RAMP_8_BIT, Rows=rows, PixelData=encapsulate([file.getvalue()]))
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def jpeg_in_dicom(rows: int = 32) -> bytes:
+    frame = saved_jpeg(np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1)))
+    header = radiograph(RAMP_8_BIT, Rows=rows, PixelData=encapsulate([frame]))
     header["PixelData"].is_undefined_length = True
     return stored(header, JPEGBaseline8Bit)
 
@@ -205,19 +210,10 @@ def test_run_lengths_within_dicom_are_decoded() -> None:
     assert np.array_equal(decode_image(stored(header, RLELossless)), plain)
 
 
-def lossless_jpeg_in_dicom(folder: Path, syntax: int) -> bytes:
+def lossless_jpeg_in_dicom(folder: Path, syntax: int, header: Dataset | None = None) -> bytes:
     plain, compressed = folder / "plain.dcm", folder / "compressed.dcm"
-    plain.write_bytes(stored(radiograph(RAMP_12_BIT, bits=12)))
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(plain))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(compressed))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
+    plain.write_bytes(stored(header or radiograph(RAMP_12_BIT, bits=12)))
+    recompress(plain, compressed, syntax)
     return compressed.read_bytes()
 
 
@@ -225,6 +221,44 @@ def lossless_jpeg_in_dicom(folder: Path, syntax: int) -> bytes:
 def test_lossless_jpeg_within_dicom_keeps_every_level(tmp_path: Path, syntax: int) -> None:
     decoded = decode_image(lossless_jpeg_in_dicom(tmp_path, syntax))
     assert np.array_equal(decoded, decode_image(stored(radiograph(RAMP_12_BIT, bits=12))))
+
+
+def palette(pixels: np.ndarray) -> Dataset:
+    header = radiograph(pixels, PhotometricInterpretation="PALETTE COLOR")
+    for colour, step in (("Red", 1), ("Green", 3), ("Blue", 7)):
+        setattr(header, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 8])
+        header[f"{colour}PaletteColorLookupTableDescriptor"].VR = "US"
+        setattr(header, f"{colour}PaletteColorLookupTableData", bytes(level * step % 256 for level in range(256)))
+    return header
+
+
+COLOURS = np.random.default_rng(3).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+RGB = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+
+
+@pytest.mark.parametrize("syntax", [gdcm.TransferSyntax.JPEGLosslessProcess14_1, gdcm.TransferSyntax.JPEGLSLossless])
+@pytest.mark.parametrize(
+    "header",
+    [
+        radiograph((RAMP_12_BIT.astype(np.int16) - 2048).astype(np.int16), bits=12),
+        radiograph(RAMP_12_BIT, bits=12, PhotometricInterpretation="MONOCHROME1"),
+        radiograph(RAMP_12_BIT, bits=12, WindowCenter=900, WindowWidth=700),
+        radiograph(COLOURS, **RGB),
+        radiograph(COLOURS, **RGB | {"PhotometricInterpretation": "YBR_FULL"}),
+        palette(RAMP_8_BIT),
+    ],
+    ids=["signed", "MONOCHROME1", "window", "RGB", "YBR", "palette"],
+)
+def test_lossless_jpeg_is_shown_as_the_plain_file_is(tmp_path: Path, header: Dataset, syntax: int) -> None:
+    decoded = decode_image(lossless_jpeg_in_dicom(tmp_path, syntax, header))
+    assert np.array_equal(decoded, decode_image(stored(header)))
+
+
+def test_of_frames_that_the_header_does_not_count_the_first_is_taken() -> None:
+    frames = [saved_jpeg(np.full((32, 32), level, np.uint8)) for level in (40, 200)]
+    header = radiograph(RAMP_8_BIT, PixelData=encapsulate(frames))
+    header["PixelData"].is_undefined_length = True
+    assert np.unique(decode_image(stored(header, JPEGBaseline8Bit))).tolist() == [40]
 
 
 def test_damage_that_ends_the_lossless_decoder_is_a_refusal(tmp_path: Path) -> None:
