@@ -9,6 +9,7 @@ cannot answer differently.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ ROW = pa.schema([("number", pa.int64()), ("source_row", pa.string()), *ANSWER, (
 
 def on_one_thread(predictor: Predictor) -> Predictor:
     """The same with a network that leaves the other cores to other images."""
-    alike = Predictor(predictor.bundle, predictor.name, predictor.standing_warnings)
+    alike = copy(predictor)
     alike.network = OnnxNetwork(predictor.bundle.onnx, threads=1)
     return alike
 

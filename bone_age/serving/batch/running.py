@@ -81,7 +81,7 @@ def run_batch(
     require_writable(out)
     questions = find_questions(data, sex)
     seen = survey(questions)
-    predictor = load_predictor(reference)
+    predictor = on_one_thread(load_predictor(reference))
     state = State(predictor.name, predictor.digest, seen.fingerprint, seen.rows, __version__)
     start = time.monotonic()
     with parts_of(out, state) as parts:
@@ -124,7 +124,7 @@ def _answer(engine: str, predictor: Predictor, questions: Questions, parts: Part
 def _answer_here(
     predictor: Predictor, root: Path, questions: Iterable[Question], parts: Parts
 ) -> Iterator[tuple[int, pa.Table]]:
-    answer = partial(answer_row, on_one_thread(predictor), root)
+    answer = partial(answer_row, predictor, root)
     rows = stream_in_threads(answer, questions, f"predicting with {predictor.name}", parts.rows, parts.rows_done)
     for part, of_part in groupby(rows, lambda row: int(row["number"]) // PART_ROWS):
         yield part, to_table(of_part)
