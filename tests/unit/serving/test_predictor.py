@@ -198,6 +198,17 @@ def test_a_model_from_before_there_was_a_likeness_answers_as_it_did(
     assert answered.prediction.bone_age_months == predictor.predict(hand, "F").bone_age_months
 
 
+def test_a_cached_evaluation_keeps_the_likeness(tiny_evaluated: EvaluatedModel, tmp_path: Path) -> None:
+    for name, evaluated in (("with", tiny_evaluated), ("without", replace(tiny_evaluated, likeness=None))):
+        (tmp_path / name).mkdir()
+        evaluated.save(tmp_path / name)
+    kept = EvaluatedModel.load(tmp_path / "with").likeness
+    assert kept is not None
+    assert tiny_evaluated.likeness is not None
+    np.testing.assert_array_equal(kept.directions, tiny_evaluated.likeness.directions)
+    assert EvaluatedModel.load(tmp_path / "without").likeness is None
+
+
 def test_a_likeness_that_is_none_is_refused_when_the_model_is_loaded(copy: Path) -> None:
     likeness = load_bundle(copy).likeness
     assert likeness is not None
