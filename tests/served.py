@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
 import numpy as np
 from PIL import Image
 
+from bone_age.data.synthetic import render_hand
 from bone_age.serving.rest.connections import GracefulServer
 from bone_age.serving.rest.later_page import Mount
 from bone_age.serving.rest.server import Service, open_door, prepare
@@ -65,8 +67,13 @@ def serving(reference: str | None = None, mount: Mount | None = None, **settings
 
 
 def png(pixels: np.ndarray[Any, Any] | None = None) -> bytes:
-    """A grey ramp, or other pixels, as a PNG file."""
-    ramp = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+    """A drawn hand that the reference model answers, or other pixels, as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(ramp if pixels is None else pixels).save(file, "PNG")
+    Image.fromarray(hand() if pixels is None else pixels).save(file, "PNG")
     return file.getvalue()
+
+
+@cache
+def hand() -> np.ndarray[Any, Any]:
+    """Uint8 [256, 208]."""
+    return render_hand(48.0, "F", 1, 256, 208)

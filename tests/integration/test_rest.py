@@ -22,7 +22,7 @@ from bone_age.serving.prediction_log import PredictionLog
 from bone_age.serving.references import load_predictor
 from bone_age.serving.rest.server import open_door, prepare
 from bone_age.serving.rest.settings import ServeSettings
-from tests.served import Served, eventually, png, serving
+from tests.served import Served, eventually, hand, png, serving
 from tests.worlds import World, copy_world
 
 
@@ -357,9 +357,10 @@ def test_a_taken_port_is_an_error_in_one_line(served: Served) -> None:
 def test_a_full_queue_is_refused_with_the_time_to_come_back(world: World) -> None:
     with serving(workers=1, queue_size=0) as served:
         statuses: list[httpx.Response] = []
+        large = png(np.kron(hand(), np.ones((8, 8), np.uint8)))
 
         def ask_often() -> None:
-            statuses.extend(served.ask(png(np.tile(np.arange(2000, dtype=np.uint8), (2000, 1)))) for _ in range(3))
+            statuses.extend(served.ask(large) for _ in range(3))
 
         askers = [threading.Thread(target=ask_often) for _ in range(6)]
         for asker in askers:

@@ -27,7 +27,6 @@ def openapi() -> dict:  # type: ignore[type-arg]
 
 def test_an_answer_has_the_keys_of_predict_json_and_the_request_id() -> None:
     predictor = Predictor.from_folder(REFERENCE_MODEL)
-    predictor.likeness = None
     keys = set(predictor.predict(png(), "F").to_json())
     assert set(AnswerDocument.model_fields) == keys | {"request_id"}
 
