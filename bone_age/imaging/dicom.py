@@ -69,7 +69,7 @@ _PIXEL_ELEMENTS = (
 _GREY_OR_PALETTE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _PREAMBLE_BYTES = 132
 _MAX_RLE_BYTES = 16 * 1024**2  # runs may expand 64-fold, and nothing says so before they do
-_MAX_SAMPLES = 25_000_000  # of compressed encodings, whose decoders hold a picture several times or in wide numbers
+_MAX_SAMPLES = 20_000_000  # of compressed encodings, whose decoders hold a picture several times or in wide numbers
 _MAX_JPEG_SAMPLES = 60_000_000
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as for PNG and JPEG
 # Start-of-frame markers of JPEG (without DHT, JPG and DAC, which lie among them) and of JPEG-LS.
