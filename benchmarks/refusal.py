@@ -45,6 +45,7 @@ from bone_age.serving.references import load_predictor
 from bone_age.settings import load_config
 
 Picture = Callable[[], GreyImage]
+DECIDING = ("imaging/decode", "imaging/preprocessing", "imaging/exposure", "evaluation/likeness", "serving/predictor")
 NAMED = ("inverted", "rotated", "unlike_training")
 Z95 = 1.959964
 
@@ -81,7 +82,7 @@ class Outcomes:
 
     def __init__(self, predictor: Predictor, file: Path | None) -> None:
         self.predictor, self.file = predictor, file
-        self.code = code_digest("imaging", "evaluation/likeness", "serving/predictor")[:12]
+        self.code = code_digest(*DECIDING)[:12]
         self.known: dict[str, Outcome] = {}
         if file is not None and file.is_file():
             for line in file.read_text().splitlines():
@@ -187,7 +188,7 @@ def report_hands(outcomes: Outcomes, dataset: Dataset, rows: pd.DataFrame, turne
     print(f"real hands: {dataset.name}, test split, n = {n}, fingerprint {dataset.fingerprint[:12]}")
     print(f"  flagged {share(sum(one.is_flagged for one in real.values()), n)}")
     print(f"  refused {share(sum(one.is_refused for one in real.values()), n)}")
-    print(f"  turned though upright {share(sum('rotated' in one.codes for one in real.values()), n)}")
+    print(f"  turned as they came {share(sum('rotated' in one.codes for one in real.values()), n)}")
     print(f"  largest distance {max(one.distance or 0 for one in real.values()):.2f}; refused above {REFUSE_ABOVE:g}")
     inverted = radiographs(dataset, rows, lambda image: np.iinfo(image.dtype).max - image)
     seen = sum(stream_in_threads(lambda one: is_inverted(one()), list(inverted.values()), "inverting", n))
