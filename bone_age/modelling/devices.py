@@ -56,7 +56,17 @@ def make_repeatable(seed: int) -> None:
 
 def accelerators() -> list[str]:
     """Names of the accelerators seen, empty on a machine with CPUs only."""
+    if keras.backend.backend() == "torch":  # which Keras does not list
+        import torch
+
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
+
+
+def bring_variables_up_to_date(model: keras.Model) -> None:
+    """Let a callback within an epoch read and assign the model's variables; JAX keeps their values elsewhere meanwhile."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
 
 
 def across_devices() -> AbstractContextManager[object]:

@@ -1,14 +1,20 @@
 """uvicorn's server and connection, with what keeps a request from being lost when the server ends.
 
 uvicorn closes a connection at once on which no request was read yet, although its bytes may lie in the socket already.
-Here such a connection is given a moment. Who connects and says nothing, or says it byte by byte, is cut off.
+Here such a connection is given a moment. Connections that the kernel has made and nobody has taken yet are reset when
+the listening socket closes; so newcomers are turned away first, and those are taken. Who connects and says nothing, or
+says it byte by byte, is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import select
 import signal
+import socket
+import struct
 import time
 import uuid
 from collections.abc import Callable
@@ -21,6 +27,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LAST_MOMENT_S = 0.5
 HEADERS_WITHIN_S = 10.0
+DOOR_EMPTY_WITHIN_S = 2.0
+HANDSHAKE_S = 0.05
+
+_SO_ATTACH_FILTER = 26  # Linux, asm-generic/socket.h
+_DROP_FIRST_PACKETS = (  # classic BPF over the TCP header: drop what has SYN and not ACK, keep the rest
+    (0x30, 0, 0, 13),
+    (0x54, 0, 0, 0x12),
+    (0x15, 0, 1, 0x02),
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0x40000),
+)
 
 
 class Connection(H11Protocol):
@@ -99,10 +116,35 @@ class GracefulServer(uvicorn.Server):
         self._leaves_at = time.monotonic() + after_s
         self._on_leaving()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for door in sockets or []:
+            turn_newcomers_away(door)
+        await asyncio.sleep(HANDSHAKE_S)
+        deadline = time.monotonic() + DOOR_EMPTY_WITHIN_S
+        while sockets and select.select(sockets, [], [], 0)[0] and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)  # meanwhile the event loop takes them
+        await super().shutdown(sockets)
+
     async def on_tick(self, counter: int) -> bool:
         if self._leaves_at is not None and time.monotonic() >= self._leaves_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+def turn_newcomers_away(door: socket.socket) -> None:
+    """Let a listening socket finish the connections that it has begun and begin no other.
+
+    A client that comes now is not answered by the kernel; when it tries again, a second later, the door is closed and
+    it is refused. Without Linux's filters one connection can still slip in.
+    """
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_FIRST_PACKETS)
+    kept = ctypes.create_string_buffer(program, len(program))
+    try:
+        door.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_FIRST_PACKETS), ctypes.addressof(kept))
+        )
+    except OSError:
+        door.listen(0)
 
 
 def config_for(app: Any, shutdown_limit_s: float) -> uvicorn.Config:
