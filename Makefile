@@ -6,6 +6,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 CONFIG  ?= configs/quickstart.yaml
 PORT    ?= 5000
+JOBS    ?= 2
 SOURCES := bone_age steps pipelines benchmarks tests docs
 
 .DEFAULT_GOAL := help
@@ -24,8 +25,8 @@ $(STAMP): requirements.lock pyproject.toml
 run: install  ## Train on embedded synthetic hands, compare, register and promote (CONFIG=... for another experiment)
 	@$(BIN)/bone-age train --config $(CONFIG)
 
-test: install  ## Run all tests (BONE_AGE_RSNA_DIR=DIR adds those on real radiographs)
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=xml
+test: install  ## Run all tests, JOBS=2 at a time (BONE_AGE_RSNA_DIR=DIR adds those on real radiographs)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-report=xml
 
 lint: install  ## Check style, types and the rules of the architecture
 	$(BIN)/ruff check $(SOURCES)

@@ -64,7 +64,7 @@ def accelerators() -> list[str]:
 
 
 def bring_variables_up_to_date(model: keras.Model) -> None:
-    """Let a callback within an epoch read and assign the model's variables; JAX keeps their values elsewhere meanwhile."""
+    """Let a callback within an epoch read and assign the model's variables; JAX keeps them elsewhere."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
 
