@@ -22,14 +22,6 @@ def keep_freed_memory() -> None:
         mallopt(option, value)
 
 
-def give_back_freed_memory() -> None:
-    """Return to the kernel what `keep_freed_memory` kept, so that a later training does not add to an earlier one's."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return
-
-
 def empty_variables(model: keras.Model) -> None:
     """Drop the weights and optimizer slots of a model that is done with; it cannot be used afterwards.
 
