@@ -23,7 +23,7 @@ def measure(variant: str, size: int, batch: int, steps: int) -> float:
     """Images per second of one variant, in this process."""
     import keras
 
-    from bone_age.modelling.devices import keep_freed_memory
+    from bone_age.freed_memory import keep_freed_memory
     from bone_age.modelling.network import build_network
     from bone_age.modelling.training import compile_model
     from bone_age.settings import TrainingConfig

@@ -21,8 +21,8 @@ VARIANTS = ("bare loop", "fit", "fit, malloc settings", "fit, malloc settings, a
 
 def measure(variant: str, size: int, n: int) -> float:
     """Images per second of one variant, in this process."""
+    from bone_age.freed_memory import keep_freed_memory, make_repeatable
     from bone_age.modelling.batches import Batches
-    from bone_age.modelling.devices import keep_freed_memory, make_repeatable
     from bone_age.modelling.network import build_network
     from bone_age.modelling.training import compile_model
     from bone_age.settings import AugmentationSettings, TrainingConfig

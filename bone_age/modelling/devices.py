@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 from contextlib import AbstractContextManager, nullcontext
 
 import keras
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to reuse what a training step frees instead of giving it back to the kernel after every step.
-
-    TensorFlow's host memory comes from malloc; by default each step maps and faults its buffers anew. On two cores this
-    took 6 % of the time of an Xception step, and half of it where page faults are dear (benchmarks/training_step.py).
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return  # another C library
-    for option, value in ((-1, 2**31 - 1), (-3, 2**30), (-8, 1)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
-        mallopt(option, value)
 
 
 def empty_variables(model: keras.Model) -> None:

@@ -21,14 +21,13 @@ import numpy as np
 
 from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
-from bone_age.freed_memory import give_back_freed_memory
+from bone_age.freed_memory import give_back_freed_memory, keep_freed_memory
 from bone_age.modelling.batches import Batches
 from bone_age.modelling.checkpoint import Checkpoint, History
 from bone_age.modelling.devices import (
     accelerators,
     across_devices,
     empty_variables,
-    keep_freed_memory,
     make_repeatable,
 )
 from bone_age.modelling.export import export_onnx

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from starlette.types import Receive, Scope, Send
 
 from bone_age.errors import InputError
+from bone_age.freed_memory import return_freed_memory
 from bone_age.serving.desk import Desk, Reply
 from bone_age.serving.prediction_log import PredictionLog
 from bone_age.serving.rest.app import create_api
@@ -102,6 +103,7 @@ def serve(settings: ServeSettings, reference: str | None, mount: Mount | None) -
         InputError: The address cannot be had.
         ModelError: There is no usable model to begin with.
     """
+    return_freed_memory()
     door = open_door(settings)
     start_journal()
     service, server = prepare(settings, reference, mount)
