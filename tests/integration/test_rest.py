@@ -13,11 +13,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from bone_age import registry
 from bone_age.errors import InputError, ModelError
+from bone_age.serving.desk import Desk
 from bone_age.serving.prediction_log import PredictionLog
 from bone_age.serving.references import load_predictor
 from bone_age.serving.rest.server import open_door, prepare
@@ -165,6 +171,57 @@ def test_an_upload_that_never_ends_is_cut_off(world: World) -> None:
 
         form = {"content-type": "multipart/form-data; boundary=b"}
         refused(client.post("/v1/predict", content=slowly(), headers=form), 408, "upload_too_slow")
+
+
+def test_no_other_body_that_never_ends_or_grows_too_long_holds_a_connection(world: World) -> None:
+    def slowly() -> Iterator[bytes]:
+        for _ in range(60):
+            time.sleep(0.05)
+            yield b" "
+
+    def too_long() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b" " * 65536
+
+    with serving(mount=a_page_that_reads, upload_time_limit_s=0.3, upload_mib=1) as served, served.client() as client:
+        eventually(lambda: client.post("/gradio_api/upload").status_code == 200)
+        json_type = {"content-type": "application/json"}
+        refused(client.post("/v1/feedback", content=slowly(), headers=json_type), 408, "upload_too_slow")
+        refused(client.post("/v1/feedback", content=too_long(), headers=json_type), 413, "upload_too_large")
+        refused(client.post("/gradio_api/upload", content=slowly()), 408, "upload_too_slow")
+        refused(client.post("/gradio_api/upload", content=too_long()), 413, "upload_too_large")
+
+
+def test_a_page_whose_visitor_goes_away_is_at_no_fault_and_its_errors_have_the_one_shape(world: World) -> None:
+    with serving(mount=a_page_that_reads) as served, served.client() as client:
+        eventually(lambda: client.post("/gradio_api/upload").status_code == 200)
+        with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as raw:
+            raw.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n--b\r\n")
+        eventually(lambda: 'status="400"' in client.get("/metrics").text)
+        assert 'status="500"' not in client.get("/metrics").text
+        assert "of Gradio's" in refused(client.get("/gradio_api/json"), 422, "unusable_question")
+        refused(client.get("/gradio_api/upload"), 405, "method_not_allowed")
+        refused(client.get("/gradio_api/fault"), 500, "internal_error")
+
+
+def a_page_that_reads(app: FastAPI, desk: Desk) -> None:
+    """Stands for Gradio: an application of its own, mounted, with its own answers to what goes wrong."""
+
+    async def upload(request: Request) -> Response:
+        return Response(await request.body())
+
+    async def in_json(request: Request) -> Response:
+        return JSONResponse({"detail": "a sentence of Gradio's"}, 422)
+
+    async def fault(request: Request) -> Response:
+        return Response("Internal Server Error", 500)
+
+    routes = [
+        Route("/gradio_api/upload", upload, methods=["POST"]),
+        Route("/gradio_api/json", in_json),
+        Route("/gradio_api/fault", fault),
+    ]
+    app.mount("/", Starlette(routes=routes))
 
 
 def test_an_upload_that_is_broken_off_is_no_fault_of_the_server(long_served: Served) -> None:

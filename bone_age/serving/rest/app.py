@@ -94,7 +94,7 @@ def _add_questions(api: FastAPI, settings: ServeSettings, desk: Desk) -> None:
     )
     async def predict(request: Request) -> Any:
         with room.share() as share:
-            asked = await read_question(request, share, settings)
+            asked = await read_question(request, share)
             months = asked.chronological_age_months
             reply = await desk.answer(asked.image, asked.sex, months, LABEL, request.state.request_id)
         return AnswerDocument.of(reply)

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: token, size, headers, request id, one line in the log.
+"""What every request passes on its way in and out: token, size and time of its body, headers, request id, a log line.
 
 `/healthz` and `/readyz` are open, as load balancers bring no token; everything else needs it where one is set,
 `/metrics` too (Prometheus can send one). A browser cannot send a bearer token, so on the page and `/docs` it may be
@@ -17,6 +17,7 @@ import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bone_age.serving.rest.journal import note, whereabouts
@@ -59,7 +60,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
-        self._upload_mib = settings.upload_mib
+        self._upload_mib, self.upload_time_limit_s = settings.upload_mib, settings.upload_time_limit_s
         token = settings.api_token
         self._token = None if token is None else token.get_secret_value().encode()
 
@@ -121,6 +122,9 @@ class _Passage:
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
         self._read_bytes, self._body_read, self._status = 0, False, 0
+        self._cut_off: RefusedError | None = None  # why the body was not read to its end
+        self._replaced = False
+        self._body_due_at = asyncio.get_running_loop().time() + guard.upload_time_limit_s
         self._headers = Headers(scope=scope)
         self._request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
 
@@ -129,7 +133,8 @@ class _Passage:
         try:
             await self._refuse_or_run(app)
         except Exception as error:
-            note("error", logging.ERROR, request_id=self._request_id, **whereabouts(error))
+            if self._cut_off is None:
+                note("error", logging.ERROR, request_id=self._request_id, **whereabouts(error))
             if not self._status:
                 await refusal_of(error).response(self._request_id)(self._scope, self._receive, self.send)
         finally:
@@ -146,15 +151,40 @@ class _Passage:
         await app(self._scope, self.receive, self.send)
 
     async def receive(self) -> Message:
-        """The body within its limit, whatever length was declared."""
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._read_bytes += len(message.get("body", b""))
-            self._body_read = not message.get("more_body", False)
-            self._guard.require_size(self._scope["path"], self._read_bytes)
+        """The body within its limits of size and time, whatever length was declared."""
+        if self._body_read:
+            return await self._receive()  # waits until the client goes away
+        try:
+            message = await self._body_in_time()
+            if message["type"] == "http.request":
+                self._read_bytes += len(message.get("body", b""))
+                self._body_read = not message.get("more_body", False)
+                self._guard.require_size(self._scope["path"], self._read_bytes)
+            else:
+                self._cut_off = refusal_of(ClientDisconnect())
+        except RefusedError as refusal:
+            self._cut_off = refusal
+            raise
         return message
 
+    async def _body_in_time(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._body_due_at):
+                return await self._receive()
+        except TimeoutError:
+            limit = self._guard.upload_time_limit_s
+            raise RefusedError(408, "upload_too_slow", f"the upload took longer than {limit:g} s") from None
+
     async def send(self, message: Message) -> None:
+        if self._replaced:
+            return
+        failed = message["type"] == "http.response.start" and message["status"] >= 400
+        if failed and self._cut_off is not None and message["status"] != self._cut_off.status:
+            # FastAPI and Gradio take what `receive` raised for a broken body or a fault of their own
+            self._guard.refused(self._cut_off)
+            await self._cut_off.response(self._request_id)(self._scope, self._receive, self.send)
+            self._replaced = True
+            return
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(scope=message)

@@ -6,6 +6,7 @@ It is an application of its own beside the API, so that it can come later, with 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -97,18 +98,31 @@ class LaterPage:
 
 
 def _in_one_shape(scope: Scope, receive: Receive, send: Send) -> Send:
-    """The page's own errors are text or its own JSON; what is no JSON gets the shape of all others."""
-    replaced = False
+    """The page's own errors, text or Gradio's JSON, in the shape of all others; the JSON's sentence is kept."""
+    start: Message = {}
+    body = bytearray()
 
     async def sent(message: Message) -> None:
-        nonlocal replaced
+        nonlocal start
         if message["type"] == "http.response.start" and message["status"] >= 400:
-            kind = Headers(raw=message["headers"]).get("content-type", "")
-            if not kind.startswith("application/json"):
-                replaced = True
-                refusal = refusal_of(HTTPException(message["status"]))
-                await refusal.response(scope["state"]["request_id"])(scope, receive, send)
-        if not replaced:
+            start = message
+        elif not start:
             await send(message)
+        else:
+            body.extend(message.get("body", b""))
+            if not message.get("more_body", False):
+                refusal = refusal_of(HTTPException(start["status"], _said(start, bytes(body))))
+                await refusal.response(scope["state"]["request_id"])(scope, receive, send)
 
     return sent
+
+
+def _said(start: Message, body: bytes) -> str | None:
+    """The detail of a JSON error; of a form that Gradio did not understand, nothing."""
+    if not Headers(raw=start["headers"]).get("content-type", "").startswith("application/json"):
+        return None
+    try:
+        said = json.loads(body)["detail"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return said if isinstance(said, str) else None

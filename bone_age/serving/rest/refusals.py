@@ -49,7 +49,14 @@ _KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (NotReadyError, 503, "not_ready"),
     (TooSlowError, 503, "too_slow"),
 )
-_HTTP = {400: "malformed_upload", 404: "not_found", 405: "method_not_allowed"}
+_HTTP = {
+    400: "malformed_upload",
+    404: "not_found",
+    405: "method_not_allowed",
+    422: "unusable_question",
+    500: "internal_error",
+    503: "busy",
+}
 
 
 def refusal_of(error: Exception) -> RefusedError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,11 +64,11 @@ class _InMemory(MultiPartParser):
     spool_max_size = 1 << 62  # a radiograph is never written to the disk
 
 
-async def read_question(request: Request, share: Share, settings: ServeSettings) -> Asked:
+async def read_question(request: Request, share: Share) -> Asked:
     """Read a question from a multipart form.
 
     Raises:
-        RefusedError: It is no form, has not the right fields, or took too long.
+        RefusedError: It is no form, or has not the right fields.
         MultiPartException: The form is broken.
         BusyError: There is no room for it now.
     """
@@ -77,13 +76,7 @@ async def read_question(request: Request, share: Share, settings: ServeSettings)
     if kind != "multipart/form-data":
         raise RefusedError(415, "not_a_form", "the question is sent as multipart/form-data with the field 'image'")
     parser = _InMemory(request.headers, share.counted(request.stream()), max_files=2, max_fields=8, max_part_size=1024)
-    try:
-        async with asyncio.timeout(settings.upload_time_limit_s):
-            form = await parser.parse()
-    except TimeoutError:
-        limit = settings.upload_time_limit_s
-        raise RefusedError(408, "upload_too_slow", f"the upload took longer than {limit:g} s") from None
-    return await _asked(form)
+    return await _asked(await parser.parse())
 
 
 async def _asked(form: FormData) -> Asked:
