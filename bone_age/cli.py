@@ -183,7 +183,7 @@ def predict(
                     _say(answers[-1], predictor.bundle.calibration.coverage)
             except ValueError as error:  # ImageError
                 refused += 1
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {on_one_line(str(error))}", file=sys.stderr)
             progress.advance(task)
     if as_json:
         print(json.dumps([answer.to_json() for answer in answers], indent=2))
@@ -193,7 +193,7 @@ def predict(
 
 def _say(answer: Prediction, coverage: float) -> None:
     print(
-        f"{answer.image}: bone age {answer.bone_age_months:.1f} months ({answer.bone_age}), "
+        f"{on_one_line(answer.image)}: bone age {answer.bone_age_months:.1f} months ({answer.bone_age}), "
         f"{coverage * 100:.0f} % interval {answer.lower_months:.1f} to {answer.upper_months:.1f}  ({answer.model})"
     )
     if answer.growth is not None:

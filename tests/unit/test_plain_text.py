@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bone_age.cli import main
 from bone_age.errors import InputError
 from bone_age.governance.approval import require_words, with_overrides
 from bone_age.governance.gate import Decision, Gate
 from bone_age.governance.policy import Policy
 from bone_age.plain_text import is_blank, on_one_line
+from bone_age.serving.references import REFERENCE_MODEL
 from bone_age.settings import Home
 from bone_age.summary import show_outcome
 from tests.worlds import predicted
@@ -78,3 +80,20 @@ def test_the_reason_of_a_run_is_one_line_and_no_mark_up(capsys: pytest.CaptureFi
     lines = capsys.readouterr().out.splitlines()
     assert r"Why:    overridden by A. Roe: [/]mine\nReport: elsewhere\x1b[2J" in lines
     assert len([line for line in lines if line.startswith("Report:")]) == 1
+
+
+def test_a_file_name_cannot_forge_a_line_of_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "predict",
+                str(tmp_path / "a\nerror: all is well\x1b[31m.png"),
+                "--sex",
+                "F",
+                "--model",
+                str(REFERENCE_MODEL),
+            ]
+        )
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "\x1b" not in said
