@@ -166,6 +166,25 @@ def test_dates_give_the_age_at_the_examination(visit: Visitor, hand: Path) -> No
     assert page.locator("#ba-growth").inner_text() == "At 8 years 6 months of age"
 
 
+def test_a_date_of_which_only_a_part_was_typed_is_not_left_out_without_a_word(visit: Visitor, hand: Path) -> None:
+    page = visit()
+    _choose(page, hand)
+    page.get_by_label("Girl", exact=True).check()
+    birth = page.locator("#birth input")
+    expect(birth).to_have_attribute("type", "date")
+    birth.focus()
+    page.keyboard.type("0310")
+    page.locator("#ask").click()
+    expect(page.locator(".ba-trouble")).to_contain_text("A date is incomplete")
+    expect(page.locator("#ba-headline, .ba-working")).to_have_count(0)
+    expect(birth).to_be_focused()
+    page.keyboard.type("03102015")
+    page.locator("#taken input").fill("2023-09-10")
+    page.locator("#ask").click()
+    expect(page.locator("#ba-growth")).to_have_text("At 8 years 6 months of age")
+    expect(page.locator(".ba-trouble")).to_be_empty()
+
+
 def test_the_attention_slider_fades_the_colour_at_once(visit: Visitor, hand: Path) -> None:
     page = visit()
     _ask(page, hand, age=None)

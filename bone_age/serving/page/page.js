@@ -49,6 +49,16 @@
       event.target.closest("figure").querySelector(".ba-heat").style.opacity = event.target.value / 100;
   });
 
+  // A date of which only a part was typed has no value: the question would go out without it, and nobody would know.
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("#ask")) return;
+    const unfinished = [...document.querySelectorAll("#birth input, #taken input")].find((input) => input.validity.badInput);
+    if (!unfinished) return;
+    event.stopImmediatePropagation();
+    document.querySelector(".ba-trouble").textContent = "A date is incomplete or does not exist; correct it or empty it.";
+    unfinished.focus();
+  }, true);
+
   let shown = null;
   new MutationObserver(() => {
     mend();
