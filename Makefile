@@ -7,13 +7,16 @@ STAMP   := $(VENV)/.installed
 CONFIG  ?= configs/quickstart.yaml
 PORT    ?= 5000
 JOBS    ?= 2
-SOURCES := bone_age steps pipelines benchmarks tests docs
+IMAGES  ?= train serve tracking
+SPACE   ?= build/space
+TO      ?= backups/$(shell date -u +%Y%m%d-%H%M%S)
+SOURCES := bone_age steps pipelines benchmarks docker tests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format mlflow lock clean
+.PHONY: help install run test lint format mlflow lock images test-images space backup restore clean
 
 help:  ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## Create .venv from the hashed lock (with uv where it is there, else with pip)
 
@@ -41,9 +44,30 @@ format: install  ## Put the code into its standard form
 mlflow: install  ## Open MLflow on this home (PORT=5000)
 	@eval "$$($(BIN)/bone-age env)" && $(BIN)/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --port $(PORT)
 
-lock:  ## Resolve the dependencies anew into requirements.lock (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \
-	  --no-header --no-emit-index-url --output-file requirements.lock
+LOCK := uv pip compile --python-version 3.11 --generate-hashes --quiet --no-header --no-emit-index-url
+PART := $(LOCK) --python-platform x86_64-manylinux_2_28 --constraint requirements.lock
+
+lock:  ## Resolve the dependencies anew into requirements*.lock (needs uv)
+	$(LOCK) pyproject.toml --all-extras --universal --output-file requirements.lock
+	$(PART) pyproject.toml --extra serve --output-file requirements-serve.lock
+	$(PART) pyproject.toml --extra train --output-file requirements-train.lock
+	echo 'mlflow[auth] psycopg[binary]' | tr ' ' '\n' | $(PART) - --output-file requirements-tracking.lock
+	echo 'hatchling editables' | tr ' ' '\n' | $(PART) - --output-file requirements-build.lock
+
+images:  ## Build the images bone-age-train, -serve and -tracking (IMAGES="serve"; BASE_IMAGE=... for another base)
+	@BASE_IMAGE="$(BASE_IMAGE)" sh docker/images.sh $(IMAGES)
+
+test-images: images  ## Build the images and run them: a small training, an answer over HTTP, a log-in
+	@sh docker/test_images.sh $(IMAGES)
+
+space: install  ## Write the folder of a Hugging Face Docker Space (SPACE=build/space)
+	@$(BIN)/python docker/space.py $(SPACE)
+
+backup:  ## Copy what the services of docker/compose.yaml keep (TO=backups/TIME)
+	@sh docker/backup.sh $(TO)
+
+restore:  ## Put a backup back in place of what is there (FROM=backups/...)
+	@sh docker/restore.sh $(FROM)
 
 clean:  ## Remove the environment and caches; models and records in .bone-age/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage coverage.xml
