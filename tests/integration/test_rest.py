@@ -267,6 +267,16 @@ def test_every_response_has_the_headers_that_keep_browsers_safe(long_served: Ser
             assert "server" not in headers
 
 
+def test_only_the_sites_that_were_named_may_frame_the_page_and_nobody_the_api() -> None:
+    with serving(frame_ancestors="https://huggingface.co") as framed, framed.client() as client:
+        page, api, docs = (client.get(path).headers for path in ("/", "/v1/model", "/docs"))
+    assert "frame-ancestors https://huggingface.co" in page["content-security-policy"]
+    assert "x-frame-options" not in page
+    for headers in (api, docs):
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-frame-options"] == "DENY"
+
+
 def test_the_metrics_tell_answers_model_and_queue(served: Served) -> None:
     assert served.ask(png()).status_code == 200
     with served.client() as client:

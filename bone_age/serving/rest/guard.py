@@ -38,7 +38,7 @@ _CSP_DOCUMENTS = f"default-src 'none'; style-src 'unsafe-inline'; {_NOTHING}"
 _CSP_PAGE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; "
-    "object-src 'none'; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
 )
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -61,6 +61,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
         self._upload_mib, self.upload_time_limit_s = settings.upload_mib, settings.upload_time_limit_s
+        self.frame_ancestors = settings.frame_ancestors
         token = settings.api_token
         self._token = None if token is None else token.get_secret_value().encode()
 
@@ -202,7 +203,11 @@ class _Passage:
             headers[name] = value
         own = is_under(path, (*API, *DOCUMENTS))
         documents = is_under(path, DOCUMENTS)
-        headers["Content-Security-Policy"] = _CSP_DOCUMENTS if documents else _CSP_API if own else _CSP_PAGE
+        framed_by = self._guard.frame_ancestors
+        page = _CSP_PAGE + (framed_by or "'none'")
+        headers["Content-Security-Policy"] = _CSP_DOCUMENTS if documents else _CSP_API if own else page
+        if framed_by and not own:
+            del headers["X-Frame-Options"]  # knows no list of sites, and browsers that know CSP need it not
         if own or "cache-control" not in headers:
             headers["Cache-Control"] = "no-store"
         if "server" in headers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -30,7 +31,15 @@ class ServeSettings(BaseSettings):
     poll_s: float = Field(3, ge=0.05, le=3600)  # how often the registry is asked for the champion
     drain_s: float = Field(1, ge=0, le=120)  # after SIGTERM `/readyz` is false for so long before the door closes
     page: bool = True
+    frame_ancestors: str = ""  # sites that may show the page in a frame, as CSP names them; none by default
     api_token: SecretStr | None = Field(None, validation_alias="BONE_AGE_API_TOKEN")
+
+    @field_validator("frame_ancestors")
+    @classmethod
+    def _are_sites(cls, sites: str) -> str:
+        if not all(re.fullmatch(r"https?://[\w.*-]+(:\d+)?", site, re.ASCII) for site in sites.split()):
+            raise ValueError("expected sites as https://example.org, with blanks between them")
+        return " ".join(sites.split())
 
     @field_validator("api_token")
     @classmethod

@@ -21,6 +21,11 @@ def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.Monkey
     [
         ("BONE_AGE_SERVE_PORT", "http", "BONE_AGE_SERVE_PORT"),
         ("BONE_AGE_SERVE_WORKERS", "0", r"BONE_AGE_SERVE_WORKERS: .*\(is '0'\)"),
+        (
+            "BONE_AGE_SERVE_FRAME_ANCESTORS",
+            "https://a.org; script-src *",
+            "BONE_AGE_SERVE_FRAME_ANCESTORS: .*expected sites",
+        ),
         ("BONE_AGE_SERVE_WORKES", "2", "BONE_AGE_SERVE_WORKES is no setting; known are"),
     ],
 )
