@@ -17,6 +17,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 PROJECT = PACKAGE.parent
+LOCKS = ("requirements.lock", "requirements-train.lock")  # an image of `train` has the second in the place of the first
 UNKNOWN = "unknown"
 
 
@@ -49,16 +50,25 @@ def provenance() -> Provenance:
 
 
 def lock_of(digest: str, commit: str) -> bytes | None:
-    """The lock with that SHA-256 (hex): today's, else the commit's; None where neither is it."""
-    lock = PROJECT / "requirements.lock"
-    if lock.is_file() and hashlib.sha256(lock.read_bytes()).hexdigest() == digest:
-        return lock.read_bytes()
-    command = ["git", "-C", str(PROJECT), "cat-file", "blob", f"{commit}:requirements.lock"]
+    """The lock with that SHA-256 (hex), a whole environment's or an image's: today's, else the commit's, or None."""
+    for name in LOCKS:
+        for found in (_today(name), _committed(name, commit)):
+            if found is not None and hashlib.sha256(found).hexdigest() == digest:
+                return found
+    return None
+
+
+def _today(name: str) -> bytes | None:
+    lock = PROJECT / name
+    return lock.read_bytes() if lock.is_file() else None
+
+
+def _committed(name: str, commit: str) -> bytes | None:
+    command = ["git", "-C", str(PROJECT), "cat-file", "blob", f"{commit}:{name}"]
     try:
-        found = subprocess.run(command, capture_output=True, timeout=20, check=True).stdout
+        return subprocess.run(command, capture_output=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return found if hashlib.sha256(found).hexdigest() == digest else None
 
 
 def operator() -> str:

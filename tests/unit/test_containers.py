@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from bone_age.provenance import lock_of
 from bone_age.serving.prediction_log import LogCounts
 from bone_age.serving.rest.metrics import Metrics
 from bone_age.settings import load_config
@@ -141,6 +143,12 @@ def test_a_parts_lock_answers_the_projects_own_requirements(part: str) -> None:
     for line in [*project["dependencies"], *project["optional-dependencies"][part]]:
         wanted = Requirement(line)
         assert wanted.specifier.contains(pinned[_canonical(wanted.name)]), line
+
+
+def test_the_lock_of_a_version_trained_in_an_image_is_found_again() -> None:
+    lock = (PROJECT / "requirements-train.lock").read_bytes()
+    assert lock_of(hashlib.sha256(lock).hexdigest(), "unknown") == lock
+    assert lock_of("0" * 64, "unknown") is None
 
 
 def _pinned(part: str) -> dict[str, str]:
