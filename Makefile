@@ -58,7 +58,7 @@ images:  ## Build the images bone-age-train, -serve and -tracking (IMAGES="serve
 	@BASE_IMAGE="$(BASE_IMAGE)" sh docker/images.sh $(IMAGES)
 
 test-images: images  ## Build the images and run them: a small training, an answer over HTTP, a log-in
-	@sh docker/test_images.sh $(IMAGES)
+	@BASE_IMAGE="$(BASE_IMAGE)" sh docker/test_images.sh $(IMAGES)
 
 space: install  ## Write the folder of a Hugging Face Docker Space (SPACE=build/space)
 	@$(BIN)/python docker/space.py $(SPACE)
