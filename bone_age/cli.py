@@ -1,7 +1,7 @@
 """`bone-age`: the command line. Everything heavy is imported inside the command that needs it.
 
-Exit codes: 0 done, 2 bad input, 3 refused by a gate, 1 anything else. Errors are one line on stderr; `--debug` shows
-where they come from.
+Exit codes: 0 done, 2 bad input, 3 refused by a gate or drift found, 1 anything else. Errors are one line on stderr;
+`--debug` shows where they come from.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import typer
 
 from bone_age.cli_batch import add_to as add_batch
 from bone_age.cli_governance import add_to as add_governance
+from bone_age.cli_monitor import add_to as add_monitor
 from bone_age.cli_operations import add_to as add_operations
 from bone_age.cli_serve import add_to as add_serve
 from bone_age.plain_text import on_one_line
@@ -256,6 +257,7 @@ add_serve(app)
 add_batch(app)
 add_governance(app)
 add_operations(app)
+add_monitor(app)
 
 
 def _predictor(reference: str | None) -> Predictor:

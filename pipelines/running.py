@@ -28,6 +28,7 @@ from bone_age.scheduling.lease import leased
 from bone_age.serving.batch import BatchReport
 from bone_age.settings import Home, TrainingConfig
 from pipelines.batch_inference import batch_inference_pipeline
+from pipelines.monitoring import monitoring_pipeline
 from pipelines.promotion import promotion_pipeline
 from pipelines.training import training_pipeline
 
@@ -97,6 +98,26 @@ def run_batch_inference(
         _close(run_name, ended)
     report: BatchReport = _output(Client().get_pipeline_run(run_name), "answer_radiographs")
     return report
+
+
+def run_monitoring(model: str | None, days: float, out: Path | None, home: Home) -> dict[str, Any]:
+    """Run the monitoring pipeline on the active ZenML stack and wait for it. Returns the document of the look.
+
+    Raises:
+        BoneAgeError: As `bone_age.monitoring.monitor.monitor` raises; the step's own message.
+    """
+    home.prepare()
+    connect()
+    source_utils.set_custom_source_root(str(PROJECT))
+    run_name = f"monitoring-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    ended = "FAILED"
+    try:
+        monitoring_pipeline.with_options(run_name=run_name)(model, days, str(out.resolve()) if out else None)
+        ended = "FINISHED"
+    finally:
+        _close(run_name, ended)
+    document: dict[str, Any] = _output(Client().get_pipeline_run(run_name), "watch_for_drift")
+    return document
 
 
 def _run(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:

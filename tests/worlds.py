@@ -19,6 +19,7 @@ from mlflow.tracking._tracking_service import utils
 from onnx import TensorProto, helper, numpy_helper
 
 from bone_age import registry
+from bone_age.evaluation.answer_sample import AnswerSample
 from bone_age.evaluation.bootstrap import Estimate
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet, evaluate_predictions
 from bone_age.evaluation.intervals import IntervalCalibration, Knot
@@ -257,12 +258,12 @@ def write_onnx(path: Path, offset_months: float) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-def register(architecture: str, offset_months: float, scratch: Path) -> int:
+def register(architecture: str, offset_months: float, scratch: Path, held_out: AnswerSample | None = None) -> int:
     """A bundle with a run of its own as the next version, and in the ledger."""
     tags = {"kind": "architecture", "architecture": architecture, "trained_by": "trainer", "git_commit": "c0ffee"}
     run_id = connect().create_run(experiment_id(), tags=tags, run_name=architecture).info.run_id
     connect().set_terminated(run_id)
-    bundle = write_small_bundle(scratch, offset_months, architecture, run_id)
+    bundle = write_small_bundle(scratch, offset_months, architecture, run_id, held_out)
     tags = {
         "architecture": architecture,
         "inputs": bundle.facts.inputs,
@@ -279,7 +280,11 @@ def register(architecture: str, offset_months: float, scratch: Path) -> int:
 
 
 def write_small_bundle(
-    scratch: Path, offset_months: float, architecture: str = "xception_multi", run_id: str = "no-run"
+    scratch: Path,
+    offset_months: float,
+    architecture: str = "xception_multi",
+    run_id: str = "no-run",
+    held_out: AnswerSample | None = None,
 ) -> Bundle:
     """A model folder in `scratch`, whose network is `write_onnx`'s."""
     model, bundle_folder = scratch / "model", scratch / "bundle"
@@ -304,7 +309,7 @@ def write_small_bundle(
         git_commit="c0ffee",
     )
     origin = Origin(CONFIG, predicted(8.0).to_json())
-    return write_bundle(bundle_folder, model, calibration(8.0), facts, origin)
+    return write_bundle(bundle_folder, model, calibration(8.0), facts, origin, held_out=held_out)
 
 
 def copy_world(template: Path, target: Path) -> None:

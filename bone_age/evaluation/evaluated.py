@@ -18,6 +18,7 @@ import pandas as pd
 
 from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
+from bone_age.evaluation.answer_sample import AnswerSample, sample_of_held_out
 from bone_age.evaluation.evaluation import Evaluation, ScoredSet, evaluate_predictions
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.evaluation.likeness import MIN_ROWS, Likeness
@@ -29,6 +30,7 @@ MonthsOf = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32], bool], npt.
 FeaturesOf = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 TIMED_IMAGES = 32
 LIKENESS_ROWS = 2000  # training radiographs that the likeness is fitted on, as many as cost a few minutes at most
+SAMPLE_ROWS = 2000  # held-out radiographs that answers in service are later compared with
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,7 @@ class EvaluatedModel:
 
     `flip_averaging` says whether all of it is of the mean over a radiograph and its mirror image; `correction` was
     applied to that mean. `likeness` tells training radiographs from other pictures; None where there are too few.
+    `sample` is of held-out radiographs, for monitoring.
     """
 
     calibration: IntervalCalibration
@@ -46,6 +49,7 @@ class EvaluatedModel:
     flip_averaging: bool
     correction: LinearCorrection
     likeness: Likeness | None = None
+    sample: AnswerSample | None = None
 
     def flat_metrics(self) -> dict[str, float]:
         """Every figure by its name in MLflow: `test_mae`, `test_mae_lo`, `test_mae__F_060_120`, `validation_…`."""
@@ -62,6 +66,8 @@ class EvaluatedModel:
         }
         if self.likeness is not None:
             self.likeness.save(folder / "likeness.npz")
+        if self.sample is not None:
+            self.sample.save(folder / "held_out.npz")
         (folder / "inference.json").write_text(json.dumps(inference))
         self.validation.save_tables(folder / "validation")
         self.test.save_tables(folder / "test")
@@ -77,6 +83,7 @@ class EvaluatedModel:
             inference["flip_averaging"],
             LinearCorrection(**inference["correction"]),
             Likeness.load(folder / "likeness.npz") if (folder / "likeness.npz").is_file() else None,
+            AnswerSample.load(folder / "held_out.npz") if (folder / "held_out.npz").is_file() else None,
         )
 
 
@@ -114,8 +121,9 @@ def evaluate_trained(
 
     milliseconds = _milliseconds(months_of, images, flip)
     likeness = _likeness(features_of, images)
+    sample = _sample(features_of, images, pd.concat([held_out, tables["test"]]), calibration, likeness)
     return EvaluatedModel(
-        calibration, measured("validation"), measured("test"), milliseconds, flip, correction, likeness
+        calibration, measured("validation"), measured("test"), milliseconds, flip, correction, likeness, sample
     )
 
 
@@ -125,6 +133,23 @@ def _likeness(features_of: FeaturesOf, images: PreparedImages) -> Likeness | Non
         return None
     chunks = [slice(start, start + 256) for start in range(0, len(rows), 256)]
     return Likeness.fit(np.concatenate([features_of(images.images[rows[chunk]]) for chunk in chunks]))
+
+
+def _sample(
+    features_of: FeaturesOf,
+    images: PreparedImages,
+    predicted: pd.DataFrame,
+    calibration: IntervalCalibration,
+    likeness: Likeness | None,
+) -> AnswerSample:
+    table = lowest_hashes(predicted, SAMPLE_ROWS)
+    seen = images.images[table["array_row"].to_numpy()]
+    chunks = [slice(start, start + 256) for start in range(0, len(seen), 256)]
+    features = np.concatenate([features_of(seen[chunk]) for chunk in chunks])
+    distances = None if likeness is None else likeness.distances(features)
+    months = table["predicted_months"].to_numpy(np.float64)
+    bounds = np.stack([months, *calibration.interval(months)], axis=1)
+    return sample_of_held_out(seen, features, distances, table["sex"].tolist(), bounds)
 
 
 def _predicted(months_of: MonthsOf, images: PreparedImages, split: str, flip_averaging: bool) -> pd.DataFrame:

@@ -75,9 +75,8 @@ def _write_and_register(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         origin = Origin(config.portable_yaml, figures.test.to_json())
-        bundle = write_bundle(
-            folder, model.folder, figures.calibration, _facts(model, figures), origin, figures.likeness
-        )
+        seen = (figures.likeness, figures.sample)
+        bundle = write_bundle(folder, model.folder, figures.calibration, _facts(model, figures), origin, *seen)
         tags = _tags(model, bundle, policy_digest)
         return register_bundle(bundle.folder, model.record.mlflow_run_id, tags, _description(bundle.facts, figures))
 

@@ -22,17 +22,30 @@ class DriftVerdict:
     moment: datetime
 
 
-def record_verdict(ledger: Ledger, drifted: bool, said: str, figures: dict[str, JsonValue]) -> Entry:
+def record_verdict(
+    ledger: Ledger, drifted: bool, said: str, figures: dict[str, JsonValue], about: int | None = None
+) -> Entry:
     """Write a verdict on the champion into the ledger.
 
     Args:
         said: One line for people: which figure is above which bound.
         figures: What it rests on, by name.
+        about: The version that was looked at; None is whichever is champion.
+    Raises:
+        LedgerConditionError: `about` is not champion any more; nothing was written.
     """
+
+    def no_longer_champion(chain: Chain) -> str | None:
+        today = chain.champion_on()
+        if about is None or (today is not None and today.version == about):
+            return None
+        return f"version {about} is not champion any more"
+
     champion = ledger.champion_on()
     details: dict[str, JsonValue] = {"drift": drifted, "figures": figures}
     details["champion"] = champion.version if champion else None
-    return ledger.append(NewEntry(event=Event.MONITORED, actor=operator(), reason=said, details=details))
+    new = NewEntry(event=Event.MONITORED, actor=operator(), reason=said, details=details)
+    return ledger.append(new, unless=no_longer_champion)
 
 
 def last_verdict(ledger: Chain) -> DriftVerdict | None:

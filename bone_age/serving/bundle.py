@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bone_age.errors import ModelError
+from bone_age.evaluation.answer_sample import AnswerSample
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.evaluation.likeness import Likeness
 from bone_age.evaluation.linear_correction import LinearCorrection
@@ -24,7 +25,7 @@ from bone_age.serving.card import model_card
 MODEL_ONNX, MODEL_KERAS = "model.onnx", "model.keras"
 PREPROCESSING, CALIBRATION, FACTS, CHECKSUMS = "preprocessing.json", "calibration.json", "model.json", "checksums.json"
 TRAINING, CONFIG, FIGURES, CARD = "training.json", "config.yaml", "metrics.json", "MODEL_CARD.md"
-LIKENESS = "likeness.npz"
+LIKENESS, HELD_OUT = "likeness.npz", "held_out.npz"
 REQUIRED = (MODEL_ONNX, PREPROCESSING, CALIBRATION, FACTS)
 
 
@@ -50,7 +51,11 @@ class ModelFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified model folder; one from before there was a likeness has none, and refuses nothing."""
+    """A verified model folder.
+
+    One from before there was a likeness has none, and refuses nothing; one from before there was monitoring has no
+    `held_out` sample, and its answers are compared with nothing.
+    """
 
     folder: Path
     facts: ModelFacts
@@ -58,6 +63,7 @@ class Bundle:
     calibration: IntervalCalibration
     onnx_sha256: str
     likeness: Likeness | None
+    held_out: AnswerSample | None = None
 
     @property
     def onnx(self) -> Path:
@@ -91,6 +97,7 @@ def write_bundle(
     facts: ModelFacts,
     origin: Origin,
     likeness: Likeness | None = None,
+    held_out: AnswerSample | None = None,
 ) -> Bundle:
     """Assemble a bundle in `folder` (which exists and is empty) from a trained model's folder."""
     for name in (MODEL_ONNX, MODEL_KERAS, PREPROCESSING, TRAINING):
@@ -99,6 +106,8 @@ def write_bundle(
     (folder / CALIBRATION).write_text(calibration.model_dump_json(indent=2))
     if likeness is not None:
         likeness.save(folder / LIKENESS)
+    if held_out is not None:
+        held_out.save(folder / HELD_OUT)
     (folder / FACTS).write_text(facts.model_dump_json(indent=2))
     (folder / CONFIG).write_text(origin.config_yaml)
     (folder / FIGURES).write_text(json.dumps(origin.figures, indent=2))
@@ -128,6 +137,7 @@ def load_bundle(folder: Path) -> Bundle:
             calibration=IntervalCalibration.model_validate_json((folder / CALIBRATION).read_text()),
             onnx_sha256=sums[MODEL_ONNX],
             likeness=Likeness.load(folder / LIKENESS) if LIKENESS in sums else None,
+            held_out=AnswerSample.load(folder / HELD_OUT) if HELD_OUT in sums else None,
         )
     except (ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder}: a description file cannot be read: {' '.join(str(error).split())[:200]}") from None

@@ -19,9 +19,12 @@ from threading import Condition, Thread
 from uuid import uuid4
 
 from bone_age.errors import DatabaseUnavailableError, EntryRefusedError, InputError, UnknownRequestError
+from bone_age.evaluation.likeness import UnlikeTrainingError
+from bone_age.imaging import ImageError
+from bone_age.imaging.grey import ImageTooLargeError, UnknownFormatError
 from bone_age.plain_text import on_one_line
 from bone_age.serving.feature_summary import FeatureSummary
-from bone_age.serving.prediction_table import PATIENCE_S, LoggedAnswer, PredictionTable, Reading
+from bone_age.serving.prediction_table import PATIENCE_S, LoggedAnswer, LoggedFinding, PredictionTable, Reading
 from bone_age.serving.predictor import Answered
 from bone_age.settings import Home
 
@@ -30,6 +33,8 @@ BATCH = 500
 GATHERING_S = 0.2
 PAUSES_S = (0.1, 5.0)  # after the first failure, and the longest
 OLDEST_MONTHS = 240
+FLAGS = ("inverted", "rotated", "unlike_training")  # warnings that are about the picture
+REFUSALS = ("refused_unlike_training", "refused_unusable_image")
 
 _READER_CODE = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _LOG = logging.getLogger(__name__)
@@ -50,7 +55,7 @@ class PredictionLog:
 
     def __init__(self, table: PredictionTable, capacity: int = CAPACITY) -> None:
         self._table, self._capacity = table, capacity
-        self._queue: deque[LoggedAnswer] = deque()
+        self._queue: deque[LoggedAnswer | LoggedFinding] = deque()
         self._changed = Condition()
         self._written = self._dropped = 0
         self._last_error: str | None = None
@@ -81,15 +86,27 @@ class PredictionLog:
                 self._dropped += 1
                 self._last_error = on_one_line(str(error))
             return
+        codes = [warning.code for warning in answered.prediction.warnings if warning.code in FLAGS]
+        found = (LoggedFinding(entry.entry_id, code, entry.time, entry.model_digest) for code in codes)
+        self._leave(entry, *found)
+
+    def record_refusal(self, error: Exception, model_digest: str) -> None:
+        """Leave it to be written that a picture was refused, if that is what the error says; as `record` otherwise."""
+        if isinstance(error, ImageError) and not isinstance(error, UnknownFormatError | ImageTooLargeError):
+            code = REFUSALS[0] if isinstance(error, UnlikeTrainingError) else REFUSALS[1]
+            self._leave(LoggedFinding(uuid4().hex, code, datetime.now(UTC), model_digest))
+
+    def _leave(self, *entries: LoggedAnswer | LoggedFinding) -> None:
         with self._changed:
-            if self._is_closing or len(self._queue) >= self._capacity:
-                self._dropped += 1
+            if self._is_closing or len(self._queue) + len(entries) > self._capacity:
+                self._dropped += len(entries)
                 return
-            self._queue.append(entry)
+            was_empty = not self._queue
+            self._queue.extend(entries)
             if not self._is_started:
                 self._is_started = True
                 self._writer.start()
-            if len(self._queue) == 1:
+            if was_empty:
                 self._changed.notify_all()
 
     def feedback(self, request_id: str, bone_age_months: float, reader: str | None = None) -> None:
@@ -123,6 +140,11 @@ class PredictionLog:
         """
         return self._table.entries(since, until)
 
+    def findings(self, model_digest: str, since: datetime, until: datetime) -> dict[str, int]:
+        """How often each of `FLAGS` and `REFUSALS` was written for a model; errors as for `entries`."""
+        found = self._table.findings(model_digest, since, until)
+        return {code: found.get(code, 0) for code in (*FLAGS, *REFUSALS)}
+
     def counts(self) -> LogCounts:
         with self._changed:
             return LogCounts(self._written, len(self._queue), self._dropped, self._last_error)
@@ -152,7 +174,7 @@ class PredictionLog:
             self._hurry += 1
             self._changed.notify_all()
             try:
-                while any(entry.request_id == request_id for entry in self._queue):
+                while any(isinstance(one, LoggedAnswer) and one.request_id == request_id for one in self._queue):
                     if not self._changed.wait(deadline - time.monotonic()):
                         raise DatabaseUnavailableError(self._last_error or "prediction log: the database is slow")
             finally:
@@ -171,14 +193,14 @@ class PredictionLog:
                 self._succeeded(len(batch), refused)
                 pause_s = PAUSES_S[0]
 
-    def _gathered(self) -> list[LoggedAnswer]:
+    def _gathered(self) -> list[LoggedAnswer | LoggedFinding]:
         """The next batch, which stays in the queue until it is written; empty when the log is closed and done."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_closing)
             self._changed.wait_for(lambda: self._is_closing or self._hurry or len(self._queue) >= BATCH, GATHERING_S)
             return [self._queue[place] for place in range(min(BATCH, len(self._queue)))]
 
-    def _add(self, batch: list[LoggedAnswer]) -> list[str]:
+    def _add(self, batch: list[LoggedAnswer | LoggedFinding]) -> list[str]:
         """Write a batch; returns why entries, which the database would never take, were left out."""
         refusals = (EntryRefusedError, ValueError)  # ValueError: text that has no encoding
         try:

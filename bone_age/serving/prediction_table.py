@@ -1,4 +1,4 @@
-"""The prediction log's tables: answers, and the bone ages that readers attached to them afterwards.
+"""The prediction log's tables: answers, what was found amiss, and the bone ages that readers gave afterwards.
 
 No column holds an image, a file's name, a name, a DICOM element or the child's age. What a request is called
 (`request_id`) is the server's own, and the way back to a patient is in the hospital's systems alone.
@@ -66,6 +66,14 @@ ANSWERS = Table(
     Column("feature_projections", JSON, nullable=False),
     Column("likeness_distance", Float),
 )
+FINDINGS = Table(  # of answers, and of questions that got none; came after the others, and a log without it gets it
+    "bone_age_findings",
+    _METADATA,
+    Column("entry_id", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("time", DateTime(timezone=True), nullable=False, index=True),
+    Column("model_digest", Text, nullable=False),
+)
 READINGS = Table(
     "bone_age_readings",
     _METADATA,
@@ -106,6 +114,16 @@ class LoggedAnswer:
     readings: tuple[Reading, ...] = ()
 
 
+@dataclass(frozen=True)
+class LoggedFinding:
+    """What was flagged or put right for an answer (`entry_id` is the answer's), or why a question got none."""
+
+    entry_id: str
+    code: str
+    time: datetime
+    model_digest: str
+
+
 class PredictionTable:
     """The tables, made where they are absent at the first use and not before.
 
@@ -119,12 +137,16 @@ class PredictionTable:
         self._insert_once: Any = sqlite.insert if self._database.is_sqlite else postgresql.insert
         self._is_ready = False
 
-    def add(self, answers: Sequence[LoggedAnswer]) -> None:
-        """Write answers, all or none; those that are there already are left as they are."""
+    def add(self, entries: Sequence[LoggedAnswer | LoggedFinding]) -> None:
+        """Write entries, all or none; those that are there already are left as they are."""
         self._prepare()
+        answers = [_columns(entry) for entry in entries if isinstance(entry, LoggedAnswer)]
+        findings = [vars(entry) for entry in entries if isinstance(entry, LoggedFinding)]
         with self._database.writing() as connection:
-            adding = self._insert_once(ANSWERS).on_conflict_do_nothing(index_elements=["entry_id"])
-            connection.execute(adding, [_columns(answer) for answer in answers])
+            for table, rows in ((ANSWERS, answers), (FINDINGS, findings)):
+                adding = self._insert_once(table).on_conflict_do_nothing(index_elements=table.primary_key.columns)
+                if rows:
+                    connection.execute(adding, rows)
 
     def add_reading(self, request_id: str, reading: Reading) -> None:
         """Attach a reading; one that repeats the same reader's last one adds nothing.
@@ -163,12 +185,23 @@ class PredictionTable:
             same_time = and_(ANSWERS.c.time == time, ANSWERS.c.entry_id > entry_id)
             page = question.where(or_(ANSWERS.c.time > time, same_time))
 
+    def findings(self, model_digest: str, since: datetime, until: datetime) -> dict[str, int]:
+        """How often each code was found with this model, from `since` to before `until`."""
+        self._prepare()
+        place = [FINDINGS.c.model_digest == model_digest, FINDINGS.c.time >= since.astimezone(UTC)]
+        place.append(FINDINGS.c.time < until.astimezone(UTC))
+        with self._database.reading() as connection:
+            counted = select(FINDINGS.c.code, func.count()).where(*place).group_by(FINDINGS.c.code)
+            return {code: count for code, count in connection.execute(counted)}
+
     def _prepare(self) -> None:
         if not self._is_ready:
             with self._database.reading() as connection:
-                exists = inspect(connection).has_table(SCHEMA.name)
+                found = inspect(connection)
+                exists = found.has_table(SCHEMA.name)
                 version = connection.scalar(select(func.max(SCHEMA.c.version))) if exists else None
-            if version is None:
+                is_whole = found.has_table(FINDINGS.name)
+            if version is None or (version == SCHEMA_VERSION and not is_whole):
                 version = self._create()
             if version != SCHEMA_VERSION:
                 raise BoneAgeError(f"prediction log: its tables are of version {version}, this is {SCHEMA_VERSION}")

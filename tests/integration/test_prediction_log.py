@@ -114,6 +114,7 @@ def test_nothing_that_leads_to_a_child_has_a_column(log: PredictionLog, url: str
     }
     assert columns == {
         "bone_age_prediction_schema": {"version"},
+        "bone_age_findings": {"entry_id", "code", "time", "model_digest"},
         "bone_age_readings": {"number", "time", "request_id", "reader", "bone_age_months"},
         "bone_age_predictions": {
             "entry_id", "time", "request_id", "model", "model_digest", "sex",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.types import Receive, Scope, Send
@@ -17,6 +17,7 @@ from bone_age.errors import InputError
 from bone_age.freed_memory import return_freed_memory
 from bone_age.serving.desk import Desk, Reply
 from bone_age.serving.prediction_log import PredictionLog
+from bone_age.serving.predictor import Predictor
 from bone_age.serving.rest.app import create_api
 from bone_age.serving.rest.champion import ChampionFollower
 from bone_age.serving.rest.connections import GracefulServer, config_for
@@ -34,14 +35,16 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class _Recorded:
     """The prediction log as a witness of the desk."""
 
-    def __init__(self, log: PredictionLog) -> None:
-        self._log = log
+    def __init__(self, log: PredictionLog, current: Callable[[], Predictor | None]) -> None:
+        self._log, self._current = log, current
 
     def answered(self, reply: Reply, seconds: float) -> None:
         self._log.record(reply.request_id, reply.sex, reply.answered, seconds)
 
     def refused(self, error: Exception) -> None:
-        """Refusals are counted, not recorded."""
+        model = self._current()
+        if model is not None:
+            self._log.record_refusal(error, model.digest)
 
 
 class Service:
@@ -55,7 +58,7 @@ class Service:
             settings.workers,
             settings.queue_size,
             settings.time_limit_s,
-            witnesses=(self.metrics, _Recorded(self.log)),
+            witnesses=(self.metrics, _Recorded(self.log, lambda: self.follower.current)),
         )
         self.metrics.read_depth(lambda: self.desk.depth)
         self.page = LaterPage(create_api(settings, self.desk, self.log, self.metrics), mount)
