@@ -1,11 +1,14 @@
 """How often monitoring calls drift where there is none, and how often it sees drift that there is.
 
-    .venv/bin/python benchmarks/drift.py --data DIR --answers FILE [--model REF] [--limit 2029] [--changed 300]
+    .venv/bin/python benchmarks/drift.py --data DIR --answers FILE [--model REF] [--limit N] [--changed 300]
+    .venv/bin/python benchmarks/drift.py --answers FILE
 
-Answers of radiographs that trained nothing (validation and test split), as they came and changed as another device would
-change them, are made once and kept in FILE (JSON lines; run again, it goes on). Then, again and again at random: some
-of the answers as they came are the reference, `--n` others are what a hospital asked, as they came or changed. Prints
-for each bound on false alarms how many of these samples were called drifted, and the ratio to the false alarms.
+Answers of radiographs that trained nothing (validation and test split), as they came and changed as another device
+would change them, are made once and kept in FILE (JSON lines; run again, it goes on); with FILE alone they are only
+read. Then, again and again at random, `--n` of the answers as they came are what a hospital asked and the others are
+the reference, so that there is no drift; and once more with drift: the same children's radiographs changed, or other
+children drawn. Prints for each bound on false alarms the share of samples that were called drifted, with its 95 %
+interval, and the ratio of the least detection rate to the false alarms.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +26,24 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import binomtest
 
 from bone_age.data.loading import load_dataset
 from bone_age.data.manifest import Dataset
 from bone_age.data.splits import assign_splits
 from bone_age.data.threads import stream_in_threads
+from bone_age.errors import BoneAgeError, InputError
+from bone_age.evaluation.answer_sample import AnswerSample, figures_of_one, sample_of_rows
 from bone_age.evaluation.likeness import UnlikeTrainingError
 from bone_age.evaluation.robustness import lowest_hashes
 from bone_age.imaging import ImageError, read_image
+from bone_age.monitoring.bounds import FALSE_ALARMS, FINDINGS, MIN_REFERENCE, NEWEST
+from bone_age.monitoring.drift import compare
 from bone_age.serving.feature_summary import FeatureSummary
 from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.references import load_predictor
+from bone_age.serving.statistics import ImageStatistics
 from bone_age.settings import load_config
 
 Grey = npt.NDArray[np.uint8]
@@ -81,11 +91,7 @@ class Answers:
         for asked in (self._with, self._without):
             asked.network = OnnxNetwork(predictor.bundle.onnx, threads=1)  # many radiographs at a time instead
         self._file = file
-        lines = file.read_text().splitlines() if file.is_file() else []
-        self.kept: dict[tuple[str, str], dict[str, Any]] = {}
-        for line in lines:
-            row = json.loads(line)
-            self.kept[row["change"], row["image_id"]] = row
+        self.kept = read(file) if file.is_file() else {}
 
     def make(self, dataset: Dataset, rows: pd.DataFrame, change: str) -> None:
         missing = [row for row in rows.to_dict("records") if (change, row["image_id"]) not in self.kept]
@@ -117,26 +123,132 @@ class Answers:
                 file.flush()
 
 
+Rows = list[dict[str, Any]]
+
+
+def sample(rows: Rows) -> AnswerSample:
+    """What monitoring would see of these answers in a log."""
+    figures = []
+    for row in rows:
+        if row["refused"] is None:
+            statistics = ImageStatistics(0, 0, *row["grey"])
+            summary = FeatureSummary(row["features"][0], tuple(row["features"][1:]))
+            figures.append(figures_of_one(statistics, summary, row["likeness_distance"], row["sex"], row["months"]))
+    found = Counter(code for row in rows for code in [row["refused"], *row.get("warnings", ())])
+    return sample_of_rows(figures, len(rows), {code: found[code] for code in FINDINGS})
+
+
+def of_boys(rows: Rows, count: int, chance: np.random.Generator) -> Rows:
+    """80 % boys."""
+    return _drawn(rows, [4.0 if row["sex"] == "M" else 1.0 for row in rows], count, chance, by="sex")
+
+
+def of_the_young(rows: Rows, count: int, chance: np.random.Generator) -> Rows:
+    """Ten years of bone age and older half as often as they were, younger children in their place."""
+    return _drawn(rows, [0.5 if row["label"] >= 120 else 1.0 for row in rows], count, chance)
+
+
+def _drawn(rows: Rows, weights: list[float], count: int, chance: np.random.Generator, by: str | None = None) -> Rows:
+    shares = np.array(weights)
+    if by is not None:  # so that the weights are those of the groups, however large they are
+        sizes = Counter(row[by] for row in rows)
+        shares /= np.array([sizes[row[by]] for row in rows])
+    return [rows[place] for place in chance.choice(len(rows), count, p=shares / shares.sum())]
+
+
+MIXES = {"boys 80 %": of_boys, "younger children": of_the_young}
+
+
+def trials(
+    kept: dict[tuple[str, str], dict[str, Any]], n: int, repeats: int, bounds: Sequence[float]
+) -> Iterator[tuple[str, dict[float, int], Counter[str], int]]:
+    """By kind of drift (`none` first): how often it was called drift at each bound, by which figures, and of how many."""
+    base = [row for (change, _), row in kept.items() if change == "as it is"]
+    if len(base) < n + MIN_REFERENCE:
+        raise InputError(f"{len(base)} answers as they came; {n} asked and a reference need {n + MIN_REFERENCE}")
+    kinds = ["none", *(change for change in CHANGES if change != "as it is"), *MIXES]
+    for kind in kinds:
+        chance = np.random.default_rng(2026)
+        called, names, done = dict.fromkeys(bounds, 0), Counter[str](), 0
+        changed = [row for (change, _), row in kept.items() if change == kind]
+        if kind in CHANGES and not changed:
+            continue
+        for _ in range(repeats):
+            order = chance.permutation(len(base))
+            asked = [base[place] for place in order[:n]]
+            others = order[n:]
+            if kind in MIXES:
+                asked = MIXES[kind](asked, n, chance)
+            elif kind != "none":
+                asked = [changed[place] for place in chance.choice(len(changed), n, replace=len(changed) < n)]
+                ids = {row["image_id"] for row in asked}
+                others = np.array([place for place in order if base[place]["image_id"] not in ids])
+            reference, service = sample([base[place] for place in others]), sample(asked)
+            for bound in bounds:
+                drifted = [one.name for one in compare(reference, service, bound) if one.is_drift]
+                called[bound] += bool(drifted)
+                names.update(drifted if bound == FALSE_ALARMS else [])
+            done += 1
+        yield kind, called, names, done
+
+
+def report(kept: dict[tuple[str, str], dict[str, Any]], n: int, repeats: int) -> None:
+    bounds = sorted({FALSE_ALARMS, 0.05, 0.02, 0.005})
+    counts = Counter(change for change, _ in kept)
+    print("answers: " + ", ".join(f"{count} {change}" for change, count in counts.items()))
+    print(f"samples of {n}; share called drifted where a run may be wrong in")
+    print(f"{'':20}" + "".join(f"{bound:>24.1%}" for bound in bounds) + "   most often by")
+    least, false_alarms = 1.0, 0.0
+    for kind, called, names, done in trials(kept, n, repeats, bounds):
+        shown = "".join(f"{share(called[bound], done):>24}" for bound in bounds)
+        print(f"{kind:20}{shown}   {', '.join(name for name, _ in names.most_common(3))}", flush=True)
+        if kind == "none":
+            false_alarms = max(called[FALSE_ALARMS], 1) / done
+        else:
+            least = min(least, called[FALSE_ALARMS] / done)
+    print(f"least detection rate / false alarms at {FALSE_ALARMS:.1%}: ratio {least / false_alarms:.0f}")
+
+
+def share(count: int, n: int) -> str:
+    bounds = binomtest(count, n).proportion_ci(method="wilson")
+    return f"{count / n:.1%} [{bounds.low:.1%}, {bounds.high:.1%}]"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", metavar="REF", help="as for `bone-age evaluate`; by default the champion")
-    parser.add_argument("--data", metavar="DIR", required=True)
+    parser.add_argument("--data", metavar="DIR", help="left out: only what FILE holds")
     parser.add_argument("--config", type=Path, default=Path("configs/rsna_cpu.yaml"), help="whose split to use")
     parser.add_argument("--answers", metavar="FILE", type=Path, required=True, help="kept and read again")
     parser.add_argument("--limit", type=int, metavar="N", help="only so many rows, always the same ones")
     parser.add_argument("--changed", type=int, default=300, metavar="N", help="of these rows are changed")
+    parser.add_argument("--n", type=int, default=NEWEST, metavar="N", help="answers in a sample")
+    parser.add_argument("--repeats", type=int, default=200, metavar="N", help="samples of each kind")
     options = parser.parse_args(arguments)
+    try:
+        answers = made(options) if options.data else read(options.answers)
+        report(answers, options.n, options.repeats)
+    except (BoneAgeError, OSError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    return 0
+
+
+def read(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    rows = map(json.loads, file.read_text().splitlines())
+    return {(row["change"], row["image_id"]): row for row in rows}
+
+
+def made(options: argparse.Namespace) -> dict[tuple[str, str], dict[str, Any]]:
     predictor = load_predictor(options.model)
     config = load_config(options.config).with_source(options.data)
     dataset = assign_splits(load_dataset(config.data), config.split)
     held_out = dataset.table[dataset.table["split"].isin(["validation", "test"])]
     rows = lowest_hashes(held_out, options.limit)
     answers = Answers(predictor, options.answers)
-    answers.make(dataset, rows.head(600), "as it is")
-    for change in list(CHANGES)[1:]:
-        answers.make(dataset, lowest_hashes(rows, options.changed), change)
-    answers.make(dataset, rows, "as it is")
-    return 0
+    for change in CHANGES:
+        answers.make(dataset, rows if change == "as it is" else lowest_hashes(rows, options.changed), change)
+    return answers.kept
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Whether the questions of today are those a model was measured on, and whether its answers still agree with readers."""
+"""Whether the questions of today are those a model was measured on, and its answers still agree with readers."""

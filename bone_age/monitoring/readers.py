@@ -105,7 +105,7 @@ def compare_errors(
     nominal_coverage: float,
     false_alarms: float = FALSE_ALARMS,
 ) -> list[Compared]:
-    """Error, bias and coverage against the model's own on its test split; nothing where fewer than `MIN_READ` were read.
+    """Error, bias and coverage against the model's own on its test split; nothing below `MIN_READ` read answers.
 
     Args:
         reference: The figures of the model's test split, as its `metrics.json` names them.

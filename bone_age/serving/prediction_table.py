@@ -191,8 +191,8 @@ class PredictionTable:
         place = [FINDINGS.c.model_digest == model_digest, FINDINGS.c.time >= since.astimezone(UTC)]
         place.append(FINDINGS.c.time < until.astimezone(UTC))
         with self._database.reading() as connection:
-            counted = select(FINDINGS.c.code, func.count()).where(*place).group_by(FINDINGS.c.code)
-            return {code: count for code, count in connection.execute(counted)}
+            counted = select(FINDINGS.c.code, func.count().label("times")).where(*place).group_by(FINDINGS.c.code)
+            return {row.code: row.times for row in connection.execute(counted)}
 
     def _prepare(self) -> None:
         if not self._is_ready:

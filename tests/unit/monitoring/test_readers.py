@@ -40,7 +40,9 @@ def test_a_bias_is_seen_with_its_size_and_its_sign() -> None:
 
 
 def test_intervals_that_miss_are_drift_though_the_error_is_the_same() -> None:
-    rows = [replace(one, lower_months=one.bone_age_months - 5, upper_months=one.bone_age_months + 5) for one in read(150, 2)]
+    rows = [
+        replace(one, lower_months=one.bone_age_months - 5, upper_months=one.bone_age_months + 5) for one in read(150, 2)
+    ]
     assert drift(rows) == {"reader_outside_interval"}
 
 
