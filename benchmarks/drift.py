@@ -162,7 +162,7 @@ MIXES = {"boys 80 %": of_boys, "younger children": of_the_young}
 def trials(
     kept: dict[tuple[str, str], dict[str, Any]], n: int, repeats: int, bounds: Sequence[float]
 ) -> Iterator[tuple[str, dict[float, int], Counter[str], int]]:
-    """By kind of drift (`none` first): how often it was called drift at each bound, by which figures, and of how many."""
+    """By kind of drift (`none` first): how often it was called drift at each bound, by what, and of how many."""
     base = [row for (change, _), row in kept.items() if change == "as it is"]
     if len(base) < n + MIN_REFERENCE:
         raise InputError(f"{len(base)} answers as they came; {n} asked and a reference need {n + MIN_REFERENCE}")

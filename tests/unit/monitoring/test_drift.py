@@ -19,9 +19,12 @@ def names_of_drift(service: AnswerSample, reference: AnswerSample = REFERENCE) -
     return {one.name for one in compare(reference, service) if one.is_drift}
 
 
-def test_a_hundred_samples_of_the_same_are_hardly_ever_called_drifted() -> None:
-    alarms = sum(bool(names_of_drift(sample(drawn(300, seed)))) for seed in range(100, 200))
-    assert alarms <= 4  # at 1 % a run, five or more of a hundred come once in 270 times
+def test_two_hundred_samples_of_the_same_are_hardly_ever_called_drifted() -> None:
+    pool = sample(drawn(6000, 2))
+    chance = np.random.default_rng(5)
+    picked = [chance.choice(6000, 300, replace=False) for _ in range(200)]
+    services = [replace(pool, figures={k: v[rows] for k, v in pool.figures.items()}, asked=300) for rows in picked]
+    assert sum(bool(names_of_drift(one)) for one in services) <= 7  # at 1 %, eight or more come once in 1,000 times
 
 
 @pytest.mark.parametrize(
@@ -37,9 +40,9 @@ def test_a_shift_is_seen_in_300_answers_and_by_its_name(shift: dict[str, float],
 
 
 def test_a_difference_too_small_to_act_on_is_none_however_certain() -> None:
-    many, reference = sample(drawn(20_000, 8, brighter=1.5)), sample(drawn(20_000, 9))
+    many, reference = sample(drawn(4000, 8, brighter=2.0)), sample(drawn(4000, 9))
     distance = next(one for one in compare(reference, many) if one.name == "grey_mean")
-    assert 0.03 < distance.value < LEAST_DISTANCE == distance.bound
+    assert 0.05 < distance.value < LEAST_DISTANCE == distance.bound
 
 
 @pytest.mark.parametrize("code", ["inverted", "rotated", "refused_unlike_training", "refused_unusable_image"])
