@@ -28,7 +28,7 @@ def _train() -> str:
 
 
 def _evaluate() -> str:
-    return code_digest("evaluation", "serving/onnx_network")
+    return code_digest("evaluation", "serving/feature_summary", "serving/onnx_network", "serving/statistics")
 
 
 def _robustness() -> str:

@@ -30,6 +30,7 @@ from bone_age.monitoring.drift import most_by_chance
 from bone_age.serving.prediction_table import LoggedAnswer
 
 ROLLING, STEP, REPLICATES = 50, 10, 1000
+MOST_STRETCHES = 60  # each takes some 20 ms
 MIN_GROUP = 10
 Z95 = 1.959964
 
@@ -93,7 +94,8 @@ def reader_errors(read: Sequence[ReadAnswer], nominal_coverage: float) -> Reader
     groups = [
         _errors(name, rows, nominal_coverage) for name, rows in sorted(of_group.items()) if len(rows) >= MIN_GROUP
     ]
-    ends = list(range(len(read), ROLLING - 1, -STEP))[::-1]
+    step = max(STEP, len(read) // MOST_STRETCHES)
+    ends = list(range(len(read), ROLLING - 1, -step))[::-1]
     stretches = [read[end - ROLLING : end] for end in ends]
     rolling = [_errors(rows[-1].time.isoformat(timespec="seconds"), rows, nominal_coverage) for rows in stretches]
     return ReaderErrors(_errors("all", read, nominal_coverage), tuple(groups), tuple(rolling))

@@ -95,7 +95,7 @@ def prometheus_text(look: Look) -> str:
     lines = []
     for name, (meaning, samples) in gauges.items():
         lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"] if samples else []
-        lines += [f"{name}{label} {value!r}".replace(" nan", " NaN") for label, value in samples]
+        lines += [f"{name}{label} {float(value)!r}".replace(" nan", " NaN") for label, value in samples]
     return "\n".join(lines) + "\n"
 
 
