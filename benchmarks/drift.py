@@ -184,7 +184,8 @@ def trials(
             if kind in MIXES:
                 asked = MIXES[kind](asked, n, chance)
             elif kind != "none":
-                asked = [changed[place] for place in chance.choice(len(changed), n, replace=len(changed) < n)]
+                some = chance.choice(len(changed), min(n, len(changed)), replace=False)
+                asked = [changed[place] for place in some]
                 ids = {row["image_id"] for row in asked}
                 others = np.array([place for place in order if base[place]["image_id"] not in ids])
             reference, service = sample([base[place] for place in others]), sample(asked)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from bone_age.evaluation.answer_sample import BOY, FIGURES, GREY_LEVELS, LIKENESS, MONTHS, WIDTH
@@ -77,8 +76,6 @@ def _rolling(errors: ReaderErrors) -> Figure:
         ax.fill_between(times, [one.lo for one in estimates], [one.hi for one in estimates], color=BLUE, alpha=0.2)
         ax.set_ylabel(label, fontsize=8)
         ax.tick_params(labelsize=7)
-    locator = AutoDateLocator()
-    axes[-1].xaxis.set_major_locator(locator)
-    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes[-1].tick_params(axis="x", labelrotation=20)
     axes[-1].set_xlabel("time of the newest of them, UTC; bands are 95 % bounds", fontsize=8)
     return figure

@@ -138,8 +138,9 @@ def _spread(values: np.ndarray[tuple[int], np.dtype[np.float64]], name: str, ref
 
 
 def _errors(name: str, rows: Sequence[ReadAnswer], nominal_coverage: float) -> GroupErrors:
-    columns = np.array([(r.read_months, r.bone_age_months, r.lower_months, r.upper_months) for r in rows]).T
-    scored = ScoredRows([str(place) for place in range(len(rows))], *columns, subgroups=[""] * len(rows))
+    table = np.array([(row.read_months, row.bone_age_months, row.lower_months, row.upper_months) for row in rows])
+    true, predicted, lower, upper = table.T
+    scored = ScoredRows([str(place) for place in range(len(rows))], true, predicted, lower, upper, [""] * len(rows))
     metrics: Metrics = measure(scored, nominal_coverage, REPLICATES, seed=0)[0]
     covered = sum(row.is_covered for row in rows)
     bounds = binomtest(covered, len(rows)).proportion_ci(method="wilson")  # the bootstrap's are 0 wide where all are
