@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psycopg
@@ -21,8 +22,13 @@ from sqlalchemy import create_engine, inspect, text
 
 from bone_age.data.synthetic import render_hand
 from bone_age.errors import BoneAgeError, DatabaseUnavailableError, InputError, UnknownRequestError
+from bone_age.evaluation.likeness import UnlikeTrainingError
+from bone_age.imaging import ImageError
+from bone_age.imaging.grey import UnknownFormatError
 from bone_age.serving.prediction_log import LogCounts, PredictionLog
+from bone_age.serving.predictor import Warning
 from bone_age.serving.references import REFERENCE_MODEL, load_predictor
+from bone_age.serving.rest.server import _Recorded
 from bone_age.settings import Home
 from tests.answers import SECRET_NAME, answered
 from tests.ledgers import home_at
@@ -129,6 +135,26 @@ def test_nothing_that_leads_to_a_child_has_a_column(log: PredictionLog, url: str
     assert not [row for row in rows if SECRET_NAME in row or "incoming" in row or "doe" in row]
     assert max(len(row) for row in rows) < 1000  # no room for a picture
     engine.dispose()
+
+
+def test_what_was_put_right_and_what_was_refused_is_counted_by_model(log: PredictionLog) -> None:
+    began = datetime.now(UTC)
+    answer = answered()
+    told = tuple(Warning(code, "") for code in ("reference_model", "inverted", "unlike_training"))
+    log.record("r1", "F", replace(answer, prediction=replace(answer.prediction, warnings=told)), 0.1)
+    witness = _Recorded(log, lambda: SimpleNamespace(digest="ab" * 32))  # type: ignore[arg-type, return-value]
+    for error in (UnlikeTrainingError("no hand", 3.0), ImageError("image is blank"), UnknownFormatError("a text")):
+        witness.refused(error)
+    witness.refused(InputError("sex is 'X'"))
+    _Recorded(log, lambda: None).refused(ImageError("before there is a model"))
+    log.close(30)
+    until = datetime.now(UTC)
+    counted = {"inverted": 1, "rotated": 0, "unlike_training": 1}
+    counted |= {"refused_unlike_training": 1, "refused_unusable_image": 1}
+    assert log.findings("ab" * 32, began, until) == counted
+    assert set(log.findings("cd" * 32, began, until).values()) == {0}
+    assert set(log.findings("ab" * 32, began - timedelta(1), began).values()) == {0}
+    assert [entry.request_id for entry in log.entries()] == ["r1"]
 
 
 def test_entries_are_streamed_by_time_from_since_to_before_until(log: PredictionLog) -> None:
