@@ -1,16 +1,16 @@
 """How often monitoring calls drift where there is none, and how often it sees drift that there is.
 
-    .venv/bin/python benchmarks/drift.py --data DIR --answers FILE [--model REF] [--limit N] [--changed 300]
+    .venv/bin/python benchmarks/drift.py --data DIR --answers FILE [--model REF] [--limit N] [--changed 600]
     .venv/bin/python benchmarks/drift.py --answers FILE
     .venv/bin/python benchmarks/drift.py --data DIR --model DIR --store
 
 Answers of radiographs that trained nothing (validation and test split), as they came and changed as another device
 would change them, are made once and kept in FILE (JSON lines; run again, it goes on); with FILE alone they are only
 read. Then, again and again at random, `--n` of the answers as they came are what a hospital asked and the others are
-the reference, so that there is no drift; and once more with drift: the same children's radiographs changed, or other
-children drawn. Prints for each bound on false alarms the share of samples that were called drifted, with its 95 %
-interval, and the ratio of the least detection rate to the false alarms. --store gives the folder of a model from before
-there was monitoring the sample that it lacks; its digest changes with that.
+the reference, so that there is no drift; and once more with drift: radiographs changed (half of those in FILE, at most
+`--n`), or other children drawn (with repetition). Prints for each bound on false alarms the share of samples that were
+called drifted, with its 95 % interval, and the ratio of the least detection rate to the false alarms. --store gives
+the folder of a model from before there was monitoring the sample that it lacks; its digest changes with that.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def trials(
             if kind in MIXES:
                 asked = MIXES[kind](asked, n, chance)
             elif kind != "none":
-                some = chance.choice(len(changed), min(n, len(changed)), replace=False)
+                some = chance.choice(len(changed), min(n, len(changed) // 2), replace=False)
                 asked = [changed[place] for place in some]
                 ids = {row["image_id"] for row in asked}
                 others = np.array([place for place in order if base[place]["image_id"] not in ids])
@@ -194,7 +194,7 @@ def trials(
                 called[bound] += bool(drifted)
                 names.update(drifted if bound == FALSE_ALARMS else [])
             done += 1
-        yield kind, called, names, done
+        yield f"{kind}, {len(asked)} asked", called, names, done
 
 
 def report(kept: dict[tuple[str, str], dict[str, Any]], n: int, repeats: int) -> None:
@@ -202,12 +202,12 @@ def report(kept: dict[tuple[str, str], dict[str, Any]], n: int, repeats: int) ->
     counts = Counter(change for change, _ in kept)
     print("answers: " + ", ".join(f"{count} {change}" for change, count in counts.items()))
     print(f"samples of {n}; share called drifted where a run may be wrong in")
-    print(f"{'':20}" + "".join(f"{bound:>24.1%}" for bound in bounds) + "   most often by")
+    print(f"{'':30}" + "".join(f"{bound:>24.1%}" for bound in bounds) + "   most often by")
     least, false_alarms = 1.0, 0.0
     for kind, called, names, done in trials(kept, n, repeats, bounds):
         shown = "".join(f"{share(called[bound], done):>24}" for bound in bounds)
-        print(f"{kind:20}{shown}   {', '.join(name for name, _ in names.most_common(3))}", flush=True)
-        if kind == "none":
+        print(f"{kind:30}{shown}   {', '.join(name for name, _ in names.most_common(3))}", flush=True)
+        if kind.startswith("none"):
             false_alarms = max(called[FALSE_ALARMS], 1) / done
         else:
             least = min(least, called[FALSE_ALARMS] / done)
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=Path("configs/rsna_cpu.yaml"), help="whose split to use")
     parser.add_argument("--answers", metavar="FILE", type=Path, help="kept and read again")
     parser.add_argument("--limit", type=int, metavar="N", help="only so many rows, always the same ones")
-    parser.add_argument("--changed", type=int, default=300, metavar="N", help="of these rows are changed")
+    parser.add_argument("--changed", type=int, default=600, metavar="N", help="rows to change")
     parser.add_argument("--store", action="store_true", help="make the model's sample of held-out radiographs")
     parser.add_argument("--n", type=int, default=NEWEST, metavar="N", help="answers in a sample")
     parser.add_argument("--repeats", type=int, default=200, metavar="N", help="samples of each kind")
