@@ -243,6 +243,16 @@ def test_what_cannot_work_is_refused_in_one_line_before_any_work(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("out", ["again.failed.csv", "again.csv"])
+def test_a_result_never_replaces_the_rows_that_are_asked(out: str, run: Run, hands: Path) -> None:
+    asked = (hands / "manifest.csv").rename(hands / "again.failed.csv")
+    rows = asked.read_bytes()
+    code, _, err = run("--data", asked, "--out", hands / out)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "again.failed.csv would replace the rows that are asked" in err
+    assert asked.read_bytes() == rows
+
+
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [

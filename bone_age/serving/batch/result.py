@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,18 @@ def require_writable(out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise InputError(f"{out}: cannot be written: {out.parent} is read-only")
+
+
+def require_apart(out: Path, asked: Iterable[Path]) -> None:
+    """Refuse a result that would take the place of the file that says what is asked.
+
+    Raises:
+        InputError: `out`, or the file of failures beside it, is one of `asked`.
+    """
+    for file in asked:
+        for written in (out, failed_beside(out)):
+            if written.exists() and written.samefile(file):
+                raise InputError(f"{out}: {written.name} would replace the rows that are asked; give another name")
 
 
 def write_result(parts: Parts, out: Path) -> Written:

@@ -19,7 +19,7 @@ from bone_age.errors import InputError
 from bone_age.serving.batch.answers import answer_row, on_one_thread, to_table
 from bone_age.serving.batch.parts import PART_ROWS, Parts, State, parts_of
 from bone_age.serving.batch.questions import Question, Questions, find_questions, survey
-from bone_age.serving.batch.result import failed_beside, require_writable, write_result
+from bone_age.serving.batch.result import failed_beside, require_apart, require_writable, write_result
 from bone_age.serving.predictor import Predictor
 from bone_age.serving.references import load_predictor
 
@@ -80,6 +80,7 @@ def run_batch(
         raise InputError(f"--engine is '{engine}', expected local or ray")
     require_writable(out)
     questions = find_questions(data, sex)
+    require_apart(out, (part.file.path for part in questions.parts))
     seen = survey(questions)
     predictor = on_one_thread(load_predictor(reference))
     state = State(predictor.name, predictor.digest, seen.fingerprint, seen.rows, __version__)
