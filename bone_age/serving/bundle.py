@@ -148,7 +148,7 @@ def _verified_sums(folder: Path) -> dict[str, str]:
         sums: Any = json.loads((folder / CHECKSUMS).read_text())
     except FileNotFoundError:
         raise ModelError(f"{folder}: no model here ({CHECKSUMS} is absent)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / CHECKSUMS}: cannot be read: {error}") from None
     listed: dict[str, str] = sums if isinstance(sums, dict) else {}
     if not set(REQUIRED) <= set(listed):

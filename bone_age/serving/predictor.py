@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bone_age.data.manifest import sex_input
-from bone_age.errors import InputError
+from bone_age.errors import InputError, ModelError
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.evaluation.likeness import FLAG_ABOVE, LOOK_TURNED_ABOVE, REFUSE_ABOVE, UnlikeTrainingError
 from bone_age.growth import AgeConsistency, GrowthAssessment
@@ -105,6 +105,11 @@ class Predictor:
         self.bundle, self.name, self.standing_warnings = bundle, name, standing_warnings
         self.digest = bundle.digest
         self.network = OnnxNetwork(bundle.onnx)
+        size_px = bundle.preprocessing.image_size_px
+        if size_px != self.network.image_size_px:
+            raise ModelError(
+                f"{bundle.onnx}: takes images of {self.network.image_size_px} px, its preprocessing makes {size_px}"
+            )
 
     @classmethod
     def from_folder(cls, folder: Path, name: str | None = None) -> Predictor:

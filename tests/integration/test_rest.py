@@ -313,6 +313,7 @@ def test_an_answer_is_recorded_and_a_readers_bone_age_finds_it(served: Served, w
         assert response.json() == {"status": "recorded", "request_id": request_id}
         refused(client.post("/v1/feedback", json=told | {"request_id": "0" * 32}), 404, "unknown_request")
         refused(client.post("/v1/feedback", json=told | {"bone_age_months": 300}), 422, "unusable_question")
+        refused(client.post("/v1/feedback", json=told | {"bone_age_months": True}), 422, "unusable_question")
         refused(client.post("/v1/feedback", json=told | {"reader": "Dr Jane Doe"}), 422, "unusable_question")
         refused(client.post("/v1/feedback", json=told | {"months": 3}), 422, "unusable_question")
         assert 'bone_age_prediction_log{state="written"} 1.0' in client.get("/metrics").text

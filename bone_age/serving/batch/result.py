@@ -51,8 +51,9 @@ def require_writable(out: Path) -> None:
     """
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder")
+    for file in (out, failed_beside(out)):
+        if file.is_dir():
+            raise InputError(f"{file}: is a folder")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(out.parent, os.W_OK | os.X_OK):

@@ -106,7 +106,7 @@ class Feedback(BaseModel):
     )
 
     request_id: str = Field(min_length=1, max_length=128, pattern=r"^[!-~]+$", description="The answer's")
-    bone_age_months: float = Field(ge=0, le=OLDEST_MONTHS, allow_inf_nan=False)
+    bone_age_months: float = Field(ge=0, le=OLDEST_MONTHS, allow_inf_nan=False, strict=True)
     reader: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,16}$", description="A short code, not a name")
 
 

@@ -257,7 +257,7 @@ def test_an_absent_file_is_refused_by_name(copy: Path) -> None:
         load_bundle(copy)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"model.onnx": 1}', "\x00"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"model.onnx": 1}', "\x00", "[" * 100_000])
 def test_checksums_that_are_none_are_refused(content: str, copy: Path) -> None:
     (copy / CHECKSUMS).write_text(content)
     with pytest.raises(ModelError, match=r"checksums\.json"):
@@ -273,6 +273,14 @@ def test_checksums_name_files_of_the_folder_only(name: str, copy: Path) -> None:
     (copy / CHECKSUMS).write_text(json.dumps(sums | {name: "0" * 64}))
     with pytest.raises(ModelError, match="absent"):
         load_bundle(copy)
+
+
+def test_a_preprocessing_of_another_size_than_the_network_is_refused(copy: Path) -> None:
+    preprocessing = copy / "preprocessing.json"
+    preprocessing.write_text(json.dumps(json.loads(preprocessing.read_text()) | {"image_size_px": 80}))
+    write_checksums(copy)
+    with pytest.raises(ModelError, match=r"model\.onnx: takes images of 72 px, its preprocessing makes 80"):
+        load_predictor(str(copy))
 
 
 # References -----------------------------------------------------------------------------------------------------------
