@@ -348,7 +348,15 @@ def test_a_training_that_crashes_is_an_entry_an_alert_and_exit_code_1(
 
 
 def _training_of(process: subprocess.Popen[str]) -> psutil.Process:
-    found: psutil.Process = _until(lambda: next(iter(psutil.Process(process.pid).children()), None))
+    """The child that trains; the process also asks git for its commit, in a child that ends at once."""
+
+    def trains(child: psutil.Process) -> bool:
+        try:
+            return "train" in child.cmdline()
+        except psutil.Error:
+            return False
+
+    found: psutil.Process = _until(lambda: next(filter(trains, psutil.Process(process.pid).children()), None))
     return found
 
 
