@@ -21,7 +21,7 @@ def return_freed_memory() -> None:
     """Return what an answer frees as soon as it is there: a server waits longer than it answers.
 
     glibc by itself raises its thresholds to the largest blocks it sees, up to 32 MB, and then keeps them, for each
-    thread (benchmarks/serving_load.py: some 820 MB instead of 590, and at most 760 while models change).
+    thread (benchmarks/serving_load.py: some 820 MB instead of 580, and at most 680 while models change).
     """
     _set({_TRIM_THRESHOLD: 2**24, _MMAP_THRESHOLD: 2**20, _ARENA_MAX: 2})
 

@@ -85,18 +85,8 @@ def run_batch_inference(
         BoneAgeError: As `bone_age.serving.batch.run_batch` raises; the step's own message.
     """
     home.prepare()
-    connect()
-    source_utils.set_custom_source_root(str(PROJECT))
-    run_name = f"batch-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    ended = "FAILED"
-    try:
-        batch_inference_pipeline.with_options(run_name=run_name)(
-            str(data.resolve()), str(out.resolve()), model, engine, sex
-        )
-        ended = "FINISHED"
-    finally:
-        _close(run_name, ended)
-    report: BatchReport = _output(Client().get_pipeline_run(run_name), "answer_radiographs")
+    arguments = (str(data.resolve()), str(out.resolve()), model, engine, sex)
+    report: BatchReport = _run_of_one_step(batch_inference_pipeline, "batch", "answer_radiographs", *arguments)
     return report
 
 
@@ -107,17 +97,23 @@ def run_monitoring(model: str | None, days: float, out: Path | None, home: Home)
         BoneAgeError: As `bone_age.monitoring.monitor.monitor` raises; the step's own message.
     """
     home.prepare()
+    arguments = (model, days, str(out.resolve()) if out else None)
+    document: dict[str, Any] = _run_of_one_step(monitoring_pipeline, "monitoring", "watch_for_drift", *arguments)
+    return document
+
+
+def _run_of_one_step(pipeline: Any, kind: str, step: str, *arguments: Any) -> Any:
+    """What the step of a pipeline gave; its MLflow run is closed however it ends."""
     connect()
     source_utils.set_custom_source_root(str(PROJECT))
-    run_name = f"monitoring-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    run_name = f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     ended = "FAILED"
     try:
-        monitoring_pipeline.with_options(run_name=run_name)(model, days, str(out.resolve()) if out else None)
+        pipeline.with_options(run_name=run_name)(*arguments)
         ended = "FINISHED"
     finally:
         _close(run_name, ended)
-    document: dict[str, Any] = _output(Client().get_pipeline_run(run_name), "watch_for_drift")
-    return document
+    return _output(Client().get_pipeline_run(run_name), step)
 
 
 def _run(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from zenml import step
 
@@ -13,7 +13,7 @@ from steps.context import current_run
 
 
 @step(enable_cache=False)
-def watch_for_drift(model: str | None, days: float, out: str | None) -> Annotated[dict, "monitoring"]:  # type: ignore[type-arg]
+def watch_for_drift(model: str | None, days: float, out: str | None) -> Annotated[dict[str, Any], "monitoring"]:
     """Compare the newest answers with the model's reference; verdict into the ledger, page and figures into MLflow."""
 
     def log(look: Look, entry: int | None) -> None:

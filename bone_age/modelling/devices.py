@@ -40,12 +40,6 @@ def accelerators() -> list[str]:
     return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 
-def bring_variables_up_to_date(model: keras.Model) -> None:
-    """Let a callback within an epoch read and assign the model's variables; JAX keeps them elsewhere."""
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()
-
-
 def across_devices() -> AbstractContextManager[object]:
     """A scope in which a model is mirrored over all accelerators; does nothing with fewer than two."""
     devices = accelerators()

@@ -14,7 +14,6 @@ import keras
 
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.checkpoint import Checkpoint, History
-from bone_age.modelling.devices import bring_variables_up_to_date
 from bone_age.progress import bar
 from bone_age.settings import TrainingSettings
 
@@ -91,7 +90,6 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         total = self.recipe.epochs * self.steps_per_epoch
         step = len(self.history.epochs) * self.steps_per_epoch + self.steps_before + batch
-        bring_variables_up_to_date(self.model)
         self.model.optimizer.learning_rate = learning_rate_at(step, self.recipe, total)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -101,7 +99,6 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         if time.perf_counter() - self.saved >= CHECKPOINT_SECONDS:
             self.history.steps, self.history.seconds = self.steps_before + batch + 1, self.seconds
             self.history.means = self.means(logs or {}, self.history.steps)
-            bring_variables_up_to_date(self.model)
             self.checkpoint.save_state(self.model, self.history)
             self.saved = time.perf_counter()
 

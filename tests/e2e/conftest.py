@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +32,17 @@ TINY: dict[str, Any] = {
     "evaluation": {"bootstrap_replicates": 200},
     "ablations": {"xception_multi_clahe_off": {"preprocessing": {"clahe": None}}},
 }
+
+
+# What MLflow holds of the one run of a pipeline whose name begins with argv[1], and of its artifacts below argv[2].
+RUN_IN_MLFLOW = """
+import json, sys
+from bone_age.mlflow_connection import connect, experiment_id
+client = connect()
+[run] = client.search_runs([experiment_id()], f"tags.zenml_run_name LIKE '{sys.argv[1]}-%'")
+files = [file.path for file in client.list_artifacts(run.info.run_id, sys.argv[2])]
+print(json.dumps({"status": run.info.status, "tags": run.data.tags, "metrics": run.data.metrics, "files": files}))
+"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,11 @@ class World:
         done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd="/", timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def logged_run(self, pipeline: str, folder: str) -> dict[str, Any]:
+        """Status, tags, metrics and artifacts that MLflow holds of a pipeline's only run."""
+        logged: dict[str, Any] = json.loads(self.python(RUN_IN_MLFLOW, pipeline, folder))
+        return logged
 
 
 def write_config(folder: Path, **changes: Any) -> Path:

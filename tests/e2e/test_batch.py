@@ -9,15 +9,6 @@ from bone_age.serving.references import REFERENCE_MODEL
 from tests.batch_data import draw, write_manifest
 from tests.e2e.conftest import World
 
-LINEAGE = """
-import json
-from bone_age.mlflow_connection import connect, experiment_id
-client = connect()
-[run] = client.search_runs([experiment_id()], "tags.zenml_run_name LIKE 'batch-%'")
-files = [file.path for file in client.list_artifacts(run.info.run_id, "batch")]
-print(json.dumps({"status": run.info.status, "tags": run.data.tags, "metrics": run.data.metrics, "files": files}))
-"""
-
 
 def test_a_batch_as_a_pipeline_answers_the_same_and_records_its_lineage(world: World, tmp_path: Path) -> None:
     data = write_manifest(tmp_path / "data", [("0.png", "F"), ("gone.png", "M"), ("1.png", "M")])
@@ -28,7 +19,7 @@ def test_a_batch_as_a_pipeline_answers_the_same_and_records_its_lineage(world: W
     finished = world.run("batch", "--data", data, "--out", tmp_path / "a.csv", "--pipeline", "--json")
     assert finished.exit_code == 0, finished.err
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
-    told, lineage = json.loads(finished.out), json.loads(world.python(LINEAGE))
+    told, lineage = json.loads(finished.out), world.logged_run("batch", "batch")
     facts = json.loads((REFERENCE_MODEL / "model.json").read_text())
     assert lineage["status"] == "FINISHED"
     assert lineage["tags"]["batch_model"] == "reference"

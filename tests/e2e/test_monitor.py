@@ -10,15 +10,6 @@ from tests.e2e.conftest import World
 from tests.monitored import drawn, sample, write
 from tests.worlds import write_small_bundle
 
-LOGGED = """
-import json
-from bone_age.mlflow_connection import connect, experiment_id
-client = connect()
-[run] = client.search_runs([experiment_id()], "tags.zenml_run_name LIKE 'monitoring-%'")
-files = [file.path for file in client.list_artifacts(run.info.run_id, "monitoring")]
-print(json.dumps({"status": run.info.status, "tags": run.data.tags, "metrics": run.data.metrics, "files": files}))
-"""
-
 
 def test_drift_that_a_pipeline_found_ends_the_command_with_3_and_its_run_well(world: World, tmp_path: Path) -> None:
     folder = write_small_bundle(tmp_path / "model", 5.0, held_out=sample(drawn(400, 1))).folder
@@ -27,7 +18,7 @@ def test_drift_that_a_pipeline_found_ends_the_command_with_3_and_its_run_well(wo
     write(f"sqlite:///{world.home / 'predictions.db'}", drawn(150, 2, digest=digest, brighter=30))
     finished = world.run("monitor", "--model", folder, "--out", tmp_path / "out", "--pipeline", "--json")
     assert finished.exit_code == 3, finished.err
-    told, logged = json.loads(finished.out), json.loads(world.python(LOGGED))
+    told, logged = json.loads(finished.out), world.logged_run("monitoring", "monitoring")
     assert told["verdict"] == "drift"
     assert told["figures"]["grey_mean"]["is_drift"]
     assert (tmp_path / "out" / "monitoring.html").is_file()
