@@ -29,7 +29,7 @@ run: install  ## Train on embedded synthetic hands, compare, register and promot
 	@$(BIN)/bone-age train --config $(CONFIG)
 
 test: install  ## Run all tests, JOBS=2 at a time (BONE_AGE_RSNA_DIR=DIR adds those on real radiographs)
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder \
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=term:skip-covered --cov-report=xml
 
 lint: install  ## Check style, types and the rules of the architecture

@@ -24,13 +24,6 @@ __all__ = ["postgresql_server", "postgresql_url"]
 SETTINGS = EvaluationSettings(bootstrap_replicates=100)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay in one process, and so do those that share the trained home, which takes minutes to make."""
-    for item in items:
-        shares = "trained_world" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("trained_world" if shares else str(item.path)))
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """An empty home of its own, with its own MLflow."""

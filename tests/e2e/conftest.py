@@ -113,16 +113,6 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path / "home")
 
 
-@pytest.fixture(scope="session")
-def trained_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Finished]:
-    """A home in which the tiny pipeline has run once: all four architectures, and one of them without CLAHE."""
-    folder = tmp_path_factory.mktemp("trained")
-    world = World(folder / "home")
-    finished = world.run("train", "--config", write_config(folder))
-    assert finished.exit_code == 0, finished.err
-    return world, finished
-
-
 @pytest.fixture
 def make_config(tmp_path: Path) -> Callable[..., Path]:
     def make(**changes: Any) -> Path:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -278,52 +276,6 @@ def test_a_full_disk_ends_the_run_in_one_line_and_registers_nothing(
     assert nothing_was_made(world)
 
 
-def epochs_kept(world: World) -> int:
-    return sum(len(json.loads(file.read_text())["epochs"]) for file in world.home.glob("checkpoints/*/history.json"))
-
-
-def test_a_killed_training_resumes_and_ends_with_the_same_figures(
-    trained_world: tuple[World, Finished], world: World, make_config: MakeConfig
-) -> None:
-    """kill -9 after the first epoch; the uninterrupted training is the one of `trained_world`."""
-    config = make_config(architectures={"xception_multi": {}}, ablations={})
-    process = world.start("train", "--config", config)
-    deadline = time.monotonic() + 300
-    while not epochs_kept(world) and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = world.run("train", "--config", config)
-    assert done.exit_code == 0, done.err
-    assert "epoch 2/2" in done.err
-    assert "epoch 1/2" not in done.err
-    figures = """
-import json
-from bone_age.mlflow_connection import connect, experiment_id
-runs = connect().search_runs([experiment_id()], "tags.architecture = 'xception_multi'")
-print(json.dumps([[r.info.status, r.data.metrics.get("test_mae"), r.data.metrics.get("test_rmse")] for r in runs]))
-"""
-    resumed = json.loads(world.python(figures).splitlines()[-1])
-    (whole,) = json.loads(trained_world[0].python(figures).splitlines()[-1])
-    assert sorted(status for status, _, _ in resumed) == ["FINISHED", "KILLED"]
-    assert next(row for row in resumed if row[0] == "FINISHED") == whole
-    lineage = """
-import json
-from bone_age.mlflow_connection import connect, experiment_id
-client = connect()
-(run,) = client.search_runs(
-    [experiment_id()], "tags.architecture = 'xception_multi' and attributes.status = 'FINISHED'")
-parent = client.get_run(run.data.tags["mlflow.parentRunId"])
-folders = [item.path for item in client.list_artifacts(parent.info.run_id)]
-print(json.dumps([parent.data.tags["data_validation"], parent.data.tags["dataset_fingerprint"], folders]))
-"""
-    verdict, fingerprint, folders = json.loads(world.python(lineage).splitlines()[-1])
-    assert verdict == "passed", "the resumed run took validation from the cache, and says so all the same"
-    assert len(fingerprint) == 64
-    assert {"dataset", "data_validation", "splits", "config.json", "report"} <= set(folders)
-
-
 def test_a_second_training_in_the_same_home_is_refused(world: World, make_config: MakeConfig) -> None:
     config = make_config()
     first = world.start("train", "--config", config)
@@ -342,39 +294,3 @@ def test_a_second_training_in_the_same_home_is_refused(world: World, make_config
         _, err = first.communicate(timeout=120)
     assert "interrupted" in err.splitlines()[-1]
     assert first.returncode == 1
-
-
-# Predicting -----------------------------------------------------------------------------------------------------------
-
-
-def test_predict_answers_the_good_images_and_names_the_bad_one(
-    trained_world: tuple[World, Finished], tmp_path: Path
-) -> None:
-    world, _ = trained_world
-    good = next(world.home.rglob("data/**/*.png"))
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(good.read_bytes()[:200])
-    done = world.run("predict", bad, good, "--sex", "M", "--model", "models:/bone-age/1", "--json")
-    assert done.exit_code == 2
-    assert str(bad) in done.error_line
-    assert [answer["image"] for answer in json.loads(done.out)] == [str(good)]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (("--sex", "male"), "male"),
-        (("--sex", "M", "--chronological-age", "-3"), "-3"),
-        (("--sex", "M", "--model", "models:/bone-age/99"), "99"),
-        (("--sex", "M", "--model", "no/such/folder"), "no/such/folder"),
-        ((), "--sex"),
-    ],
-)
-def test_predict_refuses_wrong_arguments(
-    arguments: tuple[str, ...], named: str, trained_world: tuple[World, Finished]
-) -> None:
-    world, _ = trained_world
-    image = next(world.home.rglob("data/**/*.png"))
-    done = world.run("predict", image, *arguments)
-    assert done.exit_code == 2
-    assert named in done.error_line

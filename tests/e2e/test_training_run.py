@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Finished, World
+from tests.e2e.conftest import Finished, World, write_config
+
+MakeConfig = Callable[..., Path]
 
 ARCHITECTURES = {"xception_single", "xception_multi", "resnet50_single", "resnet50_multi"}
 ABLATION = "xception_multi_clahe_off"
@@ -37,6 +43,16 @@ print(json.dumps({
     "versions": {v.version: {"tags": v.tags, "run_id": v.run_id} for v in versions},
     "aliases": aliases}))
 """
+
+
+@pytest.fixture(scope="module")
+def trained_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Finished]:
+    """A home in which the tiny pipeline has run once: all four architectures, and one of them without CLAHE."""
+    folder = tmp_path_factory.mktemp("trained")
+    world = World(folder / "home")
+    finished = world.run("train", "--config", write_config(folder))
+    assert finished.exit_code == 0, finished.err
+    return world, finished
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +266,82 @@ def test_predict_and_evaluate_answer_in_json(trained_world: tuple[World, Finishe
     header = (out / "predictions.csv").read_text().splitlines()[0]
     assert header == "image_id,sex,bone_age_months,predicted_months,lower_months,upper_months"
     assert list((out / "plots").glob("*.png"))
+
+
+def epochs_kept(world: World) -> int:
+    return sum(len(json.loads(file.read_text())["epochs"]) for file in world.home.glob("checkpoints/*/history.json"))
+
+
+def test_a_killed_training_resumes_and_ends_with_the_same_figures(
+    trained_world: tuple[World, Finished], world: World, make_config: MakeConfig
+) -> None:
+    """kill -9 after the first epoch; the uninterrupted training is the one of `trained_world`."""
+    config = make_config(architectures={"xception_multi": {}}, ablations={})
+    process = world.start("train", "--config", config)
+    deadline = time.monotonic() + 300
+    while not epochs_kept(world) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = world.run("train", "--config", config)
+    assert done.exit_code == 0, done.err
+    assert "epoch 2/2" in done.err
+    assert "epoch 1/2" not in done.err
+    figures = """
+import json
+from bone_age.mlflow_connection import connect, experiment_id
+runs = connect().search_runs([experiment_id()], "tags.architecture = 'xception_multi'")
+print(json.dumps([[r.info.status, r.data.metrics.get("test_mae"), r.data.metrics.get("test_rmse")] for r in runs]))
+"""
+    resumed = json.loads(world.python(figures).splitlines()[-1])
+    (whole,) = json.loads(trained_world[0].python(figures).splitlines()[-1])
+    assert sorted(status for status, _, _ in resumed) == ["FINISHED", "KILLED"]
+    assert next(row for row in resumed if row[0] == "FINISHED") == whole
+    lineage = """
+import json
+from bone_age.mlflow_connection import connect, experiment_id
+client = connect()
+(run,) = client.search_runs(
+    [experiment_id()], "tags.architecture = 'xception_multi' and attributes.status = 'FINISHED'")
+parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+folders = [item.path for item in client.list_artifacts(parent.info.run_id)]
+print(json.dumps([parent.data.tags["data_validation"], parent.data.tags["dataset_fingerprint"], folders]))
+"""
+    verdict, fingerprint, folders = json.loads(world.python(lineage).splitlines()[-1])
+    assert verdict == "passed", "the resumed run took validation from the cache, and says so all the same"
+    assert len(fingerprint) == 64
+    assert {"dataset", "data_validation", "splits", "config.json", "report"} <= set(folders)
+
+
+def test_predict_answers_the_good_images_and_names_the_bad_one(
+    trained_world: tuple[World, Finished], tmp_path: Path
+) -> None:
+    world, _ = trained_world
+    good = next(world.home.rglob("data/**/*.png"))
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(good.read_bytes()[:200])
+    done = world.run("predict", bad, good, "--sex", "M", "--model", "models:/bone-age/1", "--json")
+    assert done.exit_code == 2
+    assert str(bad) in done.error_line
+    assert [answer["image"] for answer in json.loads(done.out)] == [str(good)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--sex", "male"), "male"),
+        (("--sex", "M", "--chronological-age", "-3"), "-3"),
+        (("--sex", "M", "--model", "models:/bone-age/99"), "99"),
+        (("--sex", "M", "--model", "no/such/folder"), "no/such/folder"),
+        ((), "--sex"),
+    ],
+)
+def test_predict_refuses_wrong_arguments(
+    arguments: tuple[str, ...], named: str, trained_world: tuple[World, Finished]
+) -> None:
+    world, _ = trained_world
+    image = next(world.home.rglob("data/**/*.png"))
+    done = world.run("predict", image, *arguments)
+    assert done.exit_code == 2
+    assert named in done.error_line
