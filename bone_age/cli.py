@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bone_age.cli_batch import add_to as add_batch
+from bone_age.cli_calibrate import add_to as add_calibrate
 from bone_age.cli_governance import add_to as add_governance
 from bone_age.cli_monitor import add_to as add_monitor
 from bone_age.cli_operations import add_to as add_operations
@@ -258,6 +259,7 @@ add_batch(app)
 add_governance(app)
 add_operations(app)
 add_monitor(app)
+add_calibrate(app)
 
 
 def _predictor(reference: str | None) -> Predictor:

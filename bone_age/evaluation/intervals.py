@@ -26,6 +26,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bone_age.errors import InputError, ModelError
+from bone_age.evaluation.linear_correction import LinearCorrection
 
 KNOTS_MONTHS = (24.0, 60.0, 96.0, 132.0, 168.0, 204.0)
 PRIOR_ROWS = 10.0
@@ -62,7 +63,9 @@ class IntervalCalibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["split-conformal, scaled by predicted age"] = "split-conformal, scaled by predicted age"
+    method: Literal["split-conformal, scaled by predicted age", "that of another data set, rescaled"] = (
+        "split-conformal, scaled by predicted age"
+    )
     coverage: float = Field(gt=0, lt=1)
     n_calibration: int = Field(ge=1)
     half_width_months: Months
@@ -111,6 +114,32 @@ class IntervalCalibration(BaseModel):
             knots=tuple(
                 Knot(at_months=at, n_calibration=round(float(n), 1), half_width_months=float(quantile * size))
                 for at, n, size in zip(KNOTS_MONTHS, nearness, scale, strict=True)
+            ),
+        )
+
+    def rescaled(
+        self, errors: npt.NDArray[np.float64], predicted_months: npt.NDArray[np.float64], line: LinearCorrection
+    ) -> IntervalCalibration:
+        """These intervals for answers that a line is drawn through, wide enough for other children's errors.
+
+        The shape over age is kept, as few rows cannot give one; only its height follows the errors.
+
+        Args:
+            errors: Absolute errors of the corrected answers, months [n].
+            predicted_months: The same rows' answers before the line, [n].
+        """
+        height = _conformal_quantile(errors / np.maximum(self._half_width(predicted_months), 1e-6), self.coverage)
+        before = (np.array(KNOTS_MONTHS) - line.intercept_months) / line.slope
+        corrected = np.maximum(line.slope * predicted_months + line.intercept_months, 0)
+        widths = height * np.maximum(self._half_width(before), 1e-6)
+        return IntervalCalibration(
+            method="that of another data set, rescaled",
+            coverage=self.coverage,
+            n_calibration=len(errors),
+            half_width_months=_conformal_quantile(errors, self.coverage),
+            knots=tuple(
+                Knot(at_months=at, n_calibration=round(float(n), 1), half_width_months=float(width))
+                for at, n, width in zip(KNOTS_MONTHS, _nearness(corrected).sum(axis=0), widths, strict=True)
             ),
         )
 

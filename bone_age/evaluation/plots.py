@@ -75,6 +75,27 @@ def predicted_against_true(evaluation: Evaluation) -> Figure:
     return figure
 
 
+def before_and_after(before: Evaluation, after: Evaluation) -> Figure:
+    """Errors over the label before and after a calibration, radiograph by radiograph, and their means."""
+    figure, axes = _figure(after.scored_set.synthetic, 7.2, 5.4)
+    ax = axes[0]
+    true = after.predictions["bone_age_months"]
+    was = before.predictions.set_index("image_id")["predicted_months"].loc[after.predictions["image_id"]].to_numpy()
+    errors = [(was - true, GREY, "before"), (after.predictions["predicted_months"] - true, BLUE, "after")]
+    ax.vlines(true, errors[0][0], errors[1][0], color=GREY, linewidth=0.7, alpha=0.6)
+    for error, colour, label in errors:
+        size, bias = float(error.abs().mean()), float(error.mean())
+        told = f"{label}: MAE {size:.1f}, bias {_signed(bias)} months"
+        ax.scatter(true, error, color=colour, s=20, linewidths=0, label=told)
+        ax.axhline(bias, color=colour, linewidth=1.2, linestyle="--")
+    ax.axhline(0, color=INK, linewidth=0.8)
+    _months(ax, "x", "true bone age (label), months")
+    ax.set_ylabel("predicted less true, months")
+    _title(ax, f"Site calibration: {before.model}", after.caption)
+    _legend(ax, loc="best")
+    return figure
+
+
 def bland_altman(evaluation: Evaluation) -> Figure:
     """Error over the mean of predicted and true, with bias and limits of agreement (bias ± 1.96 SD).
 

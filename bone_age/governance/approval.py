@@ -98,7 +98,7 @@ def promote_version(
     incumbent = incumbent_now(ledger)
     if incumbent is not None and incumbent.version == number:
         raise InputError(f"version {number} is the champion already")
-    stale = evidence.staleness(bundle.digest, bundle.facts.dataset_fingerprint, policy.digest)
+    stale = evidence.staleness(bundle.digest, bundle.facts.measured_on, policy.digest)
     gates = with_overrides(judge(evidence, policy, incumbent, stale), overrides, policy, approver.strip())
     ruling = Ruling(evidence, evidence_sha256 or facts.evidence_sha256, policy, incumbent, gates)
     ruling.keep_policy()

@@ -61,7 +61,7 @@ def face_the_gates(candidates: Sequence[Candidate], policy: Policy, run_name: st
     bundle = recorded_bundle(ledger, chosen.version)
     evidence = recorded_evidence(ledger, registry.version_facts(chosen.version), chosen.evidence_sha256)
     serves = incumbent is not None and incumbent.version == chosen.version
-    stale = evidence.staleness(bundle.digest, bundle.facts.dataset_fingerprint, policy.digest)
+    stale = evidence.staleness(bundle.digest, bundle.facts.measured_on, policy.digest)
     gates = judge(evidence, policy, None if serves else incumbent, stale)
     if serves:
         gates = _as_overridden(gates, overridden_gates(promotion_of(ledger, chosen.version)))

@@ -65,10 +65,17 @@ class Surroundings:
 
 
 @dataclass(frozen=True, eq=False)
-class _Champion:
+class ChampionToday:
+    """The version that serves now, measured on somebody else's test rows; without figures where that failed."""
+
     facts: MeasuredChampion
     predictor: Predictor | None
     test: Evaluation | None
+
+    def timed_beside(self, other: Predictor) -> tuple[float | None, MeasuredChampion]:
+        """Milliseconds of one image through `other`, and the facts with those of the champion, in turns."""
+        times = latencies(other, self.predictor) if self.predictor else (None, None)
+        return times[0], self.facts.model_copy(update={"latency_ms": times[1]})
 
 
 def collect(measured: Sequence[Measured], around: Surroundings) -> list[Candidate]:
@@ -82,7 +89,10 @@ def collect(measured: Sequence[Measured], around: Surroundings) -> list[Candidat
         BoneAgeError: MLflow does not answer, or a version's files are damaged.
     """
     wanting = [one for one in measured if not _stored(one.candidate, around)]
-    champion = _champion_today(wanting[0], around) if wanting else None
+    champion = None
+    if wanting:
+        rows = _tested(wanting[0], around.splits)
+        champion = measure_champion(around.splits, rows, around.settings, around.seed)
     digests = {one.candidate.version: store_evidence(_evidence(one, around, champion)) for one in wanting}
     return [
         one.candidate.model_copy(
@@ -144,7 +154,7 @@ def _stored(candidate: Candidate, around: Surroundings) -> str:
     return version.evidence_sha256 if same else ""
 
 
-def _evidence(one: Measured, around: Surroundings, champion: _Champion | None) -> Evidence:
+def _evidence(one: Measured, around: Surroundings, champion: ChampionToday | None) -> Evidence:
     version = one.candidate.version
     own = predictor_of(version)
     if champion is not None and champion.facts.version == version:
@@ -161,16 +171,15 @@ def _evidence(one: Measured, around: Surroundings, champion: _Champion | None) -
         trained_by=connect().get_run(one.model.record.mlflow_run_id).data.tags.get("trained_by") or operator(),
         code_digest=code_digest("imaging", "data/prepared", "modelling"),
         data_errors=len(around.validation.errors),
-        leaks=_leaks(around.splits, around.validation),
+        leaks=count_leaks(around.splits, around.validation),
         baseline_mae=around.baseline_mae,
         onnx_difference_months=one.model.record.onnx_difference_months,
         preprocessing_compared=min(COMPARED_IMAGES, len(rows)),
         preprocessing_differences=_prepared_differently(own.bundle, rows, around.splits, one.images),
     )
     if champion is not None:
-        times = latencies(own, champion.predictor) if champion.predictor else (None, None)
-        timed = champion.facts.model_copy(update={"latency_ms": times[1]})
-        facts = facts.model_copy(update={"latency_ms": times[0], "champion": timed})
+        milliseconds, timed = champion.timed_beside(own)
+        facts = facts.model_copy(update={"latency_ms": milliseconds, "champion": timed})
     return Evidence(
         facts=facts,
         test=one.figures.test,
@@ -186,7 +195,8 @@ def _tested(one: Measured, splits: Dataset) -> pd.DataFrame:
     return splits.table[splits.table["image_id"].isin(set(one.figures.test.predictions["image_id"]))]
 
 
-def _leaks(splits: Dataset, validation: DataValidation) -> int:
+def count_leaks(splits: Dataset, validation: DataValidation) -> int:
+    """Patients, images and look-alikes in more than one split."""
     shared = [in_another_split(splits.table, column).notna().sum() for column in ("patient_id", "sha256")]
     return int(sum(shared)) + sum(pair.crosses_splits for pair in validation.near_duplicates)
 
@@ -201,20 +211,25 @@ def _prepared_differently(bundle: Bundle, rows: pd.DataFrame, splits: Dataset, i
     return differing
 
 
-def _champion_today(any_measured: Measured, around: Surroundings) -> _Champion | None:
+def measure_champion(
+    splits: Dataset, rows: pd.DataFrame, settings: EvaluationSettings, seed: int
+) -> ChampionToday | None:
+    """Predict `rows` (of `splits.table`) with the version that serves now; None where none does.
+
+    A champion that cannot be measured does not stop anybody: why is said, and its gates fail.
+    """
     current = registry.version_by_alias(registry.CHAMPION)
     if current is None:
         return None
-    version, rows = int(current.version), _tested(any_measured, around.splits)
+    version = int(current.version)
     try:
         predictor = predictor_of(version)
-        test = score_dataset(predictor, around.splits, rows, "test", around.settings, around.seed)
+        test = score_dataset(predictor, splits, rows, "test", settings, seed)
     except BoneAgeError as error:
         tagged = registry.VersionFacts.of(current).model_digest
         facts = MeasuredChampion(version=version, model_digest=tagged, why_not_measured=first_line(error))
-        return _Champion(facts, None, None)
-    facts = MeasuredChampion(version=version, model_digest=predictor.bundle.digest)
-    return _Champion(facts, predictor, test)
+        return ChampionToday(facts, None, None)
+    return ChampionToday(MeasuredChampion(version=version, model_digest=predictor.bundle.digest), predictor, test)
 
 
 def latencies(one: Predictor, other: Predictor) -> tuple[float, float]:

@@ -151,7 +151,8 @@ class Evidence:
         for what, measured, today in pairs:
             if measured != today:
                 return (
-                    f"stale: measured with {what} {measured[:12]}, it is {today[:12]}; run the training pipeline again"
+                    f"stale: measured with {what} {measured[:12]}, it is {today[:12]}; run `train`, or a "
+                    "site's `calibrate`, again"
                 )
         return ""
 

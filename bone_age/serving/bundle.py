@@ -19,6 +19,7 @@ from bone_age.evaluation.answer_sample import AnswerSample
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.evaluation.likeness import Likeness
 from bone_age.evaluation.linear_correction import LinearCorrection
+from bone_age.evaluation.site_correction import SiteCalibration
 from bone_age.imaging import PreprocessingSettings
 from bone_age.serving.card import model_card
 
@@ -47,6 +48,12 @@ class ModelFacts(BaseModel):
     flip_averaging: bool = False
     correction: LinearCorrection = LinearCorrection()
     git_commit: str = "unknown"
+    site: SiteCalibration | None = None
+
+    @property
+    def measured_on(self) -> str:
+        """Fingerprint of the data set that the figures are of: the site's, where it was calibrated for one."""
+        return self.site.dataset_fingerprint if self.site else self.dataset_fingerprint
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,12 @@ def _use(sources: Sources) -> Iterator[Block]:
 def _data(sources: Sources) -> Iterator[Block]:
     facts = sources.bundle.facts
     yield f"Data set {facts.dataset_name}, fingerprint {facts.dataset_fingerprint}."
+    if (site := facts.site) is not None:
+        yield (
+            f"Then calibrated for a site: {site.parent} (digest {site.parent_digest}), correction '{site.kind}' and "
+            f"intervals from {site.fitted_rows} radiographs of {site.dataset_name}, fingerprint "
+            f"{site.dataset_fingerprint}; tested on {site.tested_rows} others of it, of which the figures below are."
+        )
     if facts.dataset_name == "rsna" and not facts.synthetic:
         yield RSNA_TERMS.replace("*", "")
     lines = [line.split(",") for line in sources.files.get("dataset/balance.csv", b"").decode().splitlines()]

@@ -11,8 +11,9 @@ import json
 from datetime import UTC, datetime
 
 from prov.identifier import QualifiedName
-from prov.model import ProvDocument, ProvEntity
+from prov.model import ProvActivity, ProvDocument, ProvEntity
 
+from bone_age.evaluation.site_correction import SiteCalibration
 from bone_age.governance.audit_bundle.sources import Sources
 from bone_age.governance.entries import Entry, Event
 
@@ -60,14 +61,32 @@ class _Lineage:
         training = self._prov.activity(self._name(f"training.{facts.mlflow_run_id}"), started, ended)
         for used in (images, self._entity("code", facts.git_commit, vcs="git")):
             self._prov.used(training, used)
+        maker = training
+        if facts.site is not None:
+            trained, maker = self._calibrated(model, facts.site)
+            self._prov.wasGeneratedBy(trained, training)
+            self._prov.wasDerivedFrom(trained, images)
+        else:
+            self._prov.wasGeneratedBy(model, training)
+            self._prov.wasDerivedFrom(model, images)
         if tags.get("lock_digest"):
-            self._prov.used(training, self._entity("lock", tags["lock_digest"]))
-        self._prov.wasGeneratedBy(model, training)
-        self._prov.wasDerivedFrom(model, images)
+            self._prov.used(maker, self._entity("lock", tags["lock_digest"]))
         if tags.get("trained_by"):
             trainer = self._agent(tags["trained_by"])
-            self._prov.wasAssociatedWith(training, trainer)
+            self._prov.wasAssociatedWith(maker, trainer)
             self._prov.wasAttributedTo(model, trainer)
+
+    def _calibrated(self, model: ProvEntity, site: SiteCalibration) -> tuple[ProvEntity, ProvActivity]:
+        """The model that a site's radiographs made of another one; gives that one, and what was done."""
+        parent = self._entity("model", site.parent_digest, name=site.parent)
+        data = self._entity("dataset", site.dataset_fingerprint, name=site.dataset_name)
+        started = datetime.fromtimestamp(self._sources.run.info.start_time / 1000, UTC)
+        calibration = self._prov.activity(self._name(f"calibration.{self._sources.facts.run_id}"), started)
+        for used in (parent, data):
+            self._prov.used(calibration, used)
+            self._prov.wasDerivedFrom(model, used)
+        self._prov.wasGeneratedBy(model, calibration)
+        return parent, calibration
 
     def _times(self) -> tuple[datetime | None, datetime | None]:
         """The start as MLflow has it, the end as the ledger does: MLflow's moves whenever something is added."""
@@ -84,8 +103,9 @@ class _Lineage:
         digest = hashlib.sha256(files[path]).hexdigest()
         predictions = self._entity("predictions", digest, file=path)
         evaluation = self._prov.activity(self._name(f"evaluation.{digest}"))
-        model = self._entity("model", self._sources.bundle.digest)
-        images = self._entity("prepared-images", self._facts.images_digest)
+        model, site = self._entity("model", self._sources.bundle.digest), self._facts.site
+        seen = ("dataset", site.dataset_fingerprint) if site else ("prepared-images", self._facts.images_digest)
+        images = self._entity(*seen)
         for used in (model, images):
             self._prov.used(evaluation, used)
         self._prov.wasGeneratedBy(predictions, evaluation)

@@ -34,9 +34,10 @@ from bone_age.serving.bundle import CHECKSUMS, FIGURES, MODEL_KERAS, MODEL_ONNX,
 Loaded = TypeVar("Loaded")
 ROBUSTNESS = "answers to changed radiographs"
 WEIGHTS = (MODEL_ONNX, MODEL_KERAS)
+CALIBRATION_RUN = "site_calibration"  # the tag `kind` of a run that calibrated a model for a site
 VERSION_TAGS = ("architecture", "inputs", "dataset_fingerprint", "synthetic", "preprocessing_digest", "policy_digest",
                 "git_commit", "git_dirty", "lock_digest", "seed", "zenml_run_id", "onnx_sha256", "model_digest",
-                "reference")  # fmt: skip
+                "reference", "calibrated_from", "calibrated_from_digest", "site_fingerprint", "site_rows")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ def _listed(bundle: Bundle) -> list[str]:
 
 def _add_parts(run: Run, files: dict[str, bytes], absent: dict[str, str]) -> None:
     runs: dict[str, Run] = {"training": run}
-    why_no_pipeline = "no pipeline run made this version; it was imported"
+    how = "calibrated for a site" if run.data.tags.get("kind") == CALIBRATION_RUN else "imported"
+    why_no_pipeline = f"no pipeline run made this version; it was {how}"
     if parent := run.data.tags.get("mlflow.parentRunId"):
         try:
             runs["pipeline"] = _run(parent, "the pipeline run above it")

@@ -75,6 +75,7 @@ class ModelDocument(Document):
     dataset_name: str
     dataset_fingerprint: str
     synthetic: bool
+    calibrated_for: str | None = Field(description="The site whose radiographs it was calibrated on, and measured on")
     test_mae_months: float = Field(description="On the test split of its own data set")
     interval_coverage: float
     git_commit: str
@@ -89,6 +90,7 @@ class ModelDocument(Document):
             model=predictor.name,
             model_digest=predictor.digest,
             image_size_px=predictor.preprocessing.image_size_px,
+            calibrated_for=facts.site.dataset_name if facts.site else None,
             test_mae_months=facts.test_mae,
             interval_coverage=predictor.calibration.coverage,
             warnings=predictor.standing_warnings,
