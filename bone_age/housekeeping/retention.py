@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 from mlflow.entities import Run, ViewType
@@ -29,6 +28,7 @@ from bone_age.mlflow_connection import connect, experiment_id, first_line
 from bone_age.one_process import alone
 from bone_age.provenance import operator
 from bone_age.scheduling.lease import leased
+from bone_age.scratch import is_in_use
 from bone_age.settings import Home, Strict
 
 RUN, VERSION, CACHE, ZENML = "run", "version", "cache", "zenml artifact"
@@ -223,10 +223,6 @@ def _caches(home: Home, before: datetime) -> Iterator[tuple[str, int, str]]:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             files = [file.stat() for file in (path, *path.rglob("*")) if not file.is_symlink() and file.exists()]
             used = datetime.fromtimestamp(max((stat.st_mtime for stat in files), default=0), UTC)
-            if used < before and not _is_of_a_process(path):
+            if used < before and not is_in_use(path):
                 size = sum(stat.st_size for stat in files)
                 yield str(path.relative_to(home.root)), size, f"last written {used:%Y-%m-%d}"
-
-
-def _is_of_a_process(path: Path) -> bool:
-    return path.name.startswith("pid-") and Path(f"/proc/{path.name.removeprefix('pid-')}").exists()

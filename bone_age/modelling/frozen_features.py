@@ -9,6 +9,7 @@ half the disk, and the rounding is far below the noise of dropout.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def frozen_features(
     """Memory-mapped float16 [N, h, w, C] arrays: of the images, then of each changed copy.
 
     Copies are made of training images only; the other rows of theirs are never read. A killed computation goes on where
-    it stopped; a finished one is read from the cache.
+    it stopped; a finished one is read from the cache; of two trainings that want the same, one computes it.
     """
     recipe = plan.training
     views = [View("upright")]
@@ -84,11 +85,13 @@ def _cached(frozen: keras.Model, images: PreparedImages, folder: Path, view: Vie
     rows = np.arange(len(images.images))
     if view.name != "upright":
         rows = images.split("train")["array_row"].to_numpy(np.int64)
-    if not target.exists():
-        create_array(target, np.float16, (len(images.images), *frozen.output.shape[1:]))
-    done = json.loads(state.read_text())["done"] if state.exists() else 0
-    if done < len(rows):
-        _compute(frozen, images.images, rows, view, target, state, done)
+    with (folder / f"{view.file}.lock").open("wb") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # another training that wants the same waits, and then reads them
+        if not target.exists():
+            create_array(target, np.float16, (len(images.images), *frozen.output.shape[1:]))
+        done = json.loads(state.read_text())["done"] if state.exists() else 0
+        if done < len(rows):
+            _compute(frozen, images.images, rows, view, target, state, done)
     features: npt.NDArray[np.float16] = np.load(target, mmap_mode="r")
     return features
 

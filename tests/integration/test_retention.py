@@ -19,6 +19,7 @@ from bone_age.governance.history import reign_json, reigns_on
 from bone_age.housekeeping.retention import Item, Plan, Retention, plan, remove
 from bone_age.mlflow_connection import connect, experiment_id
 from bone_age.one_process import alone
+from bone_age.scratch import scratch_folder
 from bone_age.settings import Home
 from tests.ledgers import new
 from tests.worlds import World
@@ -146,12 +147,12 @@ def test_one_that_was_cut_short_is_finished_by_the_next(world: World) -> None:
 
 def test_old_caches_go_and_a_living_processs_scratch_stays(world: World) -> None:
     home = world.home
+    own = scratch_folder().parent
     for name in (
         "checkpoints/old",
         "checkpoints/new",
         "features/old",
-        "scratch/pid-99999999",
-        f"scratch/pid-{os.getpid()}",
+        "scratch/of-a-killed-one",
     ):
         folder = home.root / name
         folder.mkdir(parents=True)
@@ -160,9 +161,11 @@ def test_old_caches_go_and_a_living_processs_scratch_stays(world: World) -> None
             past = time.time() - 40 * 86400
             for path in (folder / "state.npz", folder):
                 os.utime(path, (past, past))
+    for path in (*own.rglob("*"), own):
+        os.utime(path, (past, past))
     found = planned(Retention(keep_days=30, keep_last=0))
     caches = {item.name for item in found.items if item.kind == "cache"}
-    assert caches == {"checkpoints/old", "features/old", "scratch/pid-99999999"}
+    assert caches == {"checkpoints/old", "features/old", "scratch/of-a-killed-one"}
     assert all(item.size >= 100 for item in found.items)
     remove(Home(), found, None)
     assert not (home.root / "checkpoints" / "old").exists()
