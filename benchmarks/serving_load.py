@@ -158,7 +158,7 @@ async def everybody(
 async def one_client(
     client: httpx.AsyncClient, number: int, ends: float, images: list[bytes], expected: Any, bad: float, seen: Seen
 ) -> None:
-    chance = random.Random(number)
+    chance = random.Random(number)  # noqa: S311 - nothing secret
     while time.monotonic() < ends:
         is_bad = chance.random() < bad
         place = chance.randrange(len(BAD) if is_bad else len(images))

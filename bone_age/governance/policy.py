@@ -109,7 +109,7 @@ class Policy(Strict):
                 file and key.
         """
         try:
-            rules = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+            rules = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
             if not rules:
                 raise InputError(f"{path}: is empty; a policy says what a model has to show")
             return cls(**rules)

@@ -35,9 +35,8 @@ def model_card(
         return f"{of[name]:.{digits}f} [{of[name + '_lo']:.{digits}f}, {of[name + '_hi']:.{digits}f}]"
 
     names = {"none": "random weights", "imagenet": "ImageNet's weights"}
-    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False).from_string(
-        _TEMPLATE.read_text(encoding="utf-8")
-    )
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - makes Markdown
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         facts=facts,
         preprocessing=preprocessing,

@@ -241,6 +241,17 @@ def test_an_age_outside_the_growth_table_costs_the_assessment_and_not_the_answer
     assert "no_growth_assessment" in {warning["code"] for warning in answer["warnings"]}
 
 
+def test_nothing_that_a_run_leaves_is_a_pickle(trained_world: tuple[World, Finished]) -> None:
+    """Neither by name nor by its first bytes: what lies in the stores of ZenML and MLflow can be given away."""
+    files = [file for file in trained_world[0].home.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert len(files) > 100
+    for file in files:
+        assert file.suffix not in (".pkl", ".pickle", ".joblib"), file
+        with file.open("rb") as stream:
+            start = stream.read(2)
+        assert not (start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05")), file
+
+
 def test_predict_and_evaluate_answer_in_json(trained_world: tuple[World, Finished], tmp_path: Path) -> None:
     world, _ = trained_world
     image = next(world.home.rglob("data/**/*.png"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import math
 import os
 from collections.abc import Callable
@@ -285,6 +286,16 @@ def test_a_path_that_leaves_the_data_folder_is_refused(write: Write, tmp_path: P
     manifest(write, "ok.png,F,1", f"{path},F,1")
     with pytest.raises(InputError, match=r"manifest\.csv:3: image .* leaves the data folder"):
         read_dataset(tmp_path)
+
+
+def test_an_address_is_the_name_of_a_file_that_is_not_there_and_nobody_is_asked(write: Write, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        manifest(write, f"http://127.0.0.1:{server.getsockname()[1]}/1.png,F,1", "file:///etc/passwd,F,1")
+        table = read_dataset(tmp_path).table
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert table["sha256"].tolist() == ["", ""]
 
 
 @pytest.mark.parametrize("image_id", ["../1", "a/1", "a\\1", ".."])
