@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import math
 import os
+import socket
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
