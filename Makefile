@@ -13,7 +13,7 @@ TO      ?= backups/$(shell date -u +%Y%m%d-%H%M%S)
 SOURCES := bone_age steps pipelines benchmarks docker tests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format mlflow lock images test-images space backup restore clean
+.PHONY: help install run test lint format docs mlflow lock images test-images space backup restore clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ lint: install  ## Check style, types and the rules of the architecture
 format: install  ## Put the code into its standard form
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+docs: install  ## Write the command line's reference, and build the documentation into build/docs, links checked
+	@$(BIN)/python -m typer bone_age.cli utils docs --name bone-age --title "Command line" --output docs/reference/command-line.md
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "build/docs/index.html"
 
 mlflow: install  ## Open MLflow on this home (PORT=5000)
 	@eval "$$($(BIN)/bone-age env)" && $(BIN)/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --port $(PORT)
