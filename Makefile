@@ -7,13 +7,14 @@ STAMP   := $(VENV)/.installed
 CONFIG  ?= configs/quickstart.yaml
 PORT    ?= 5000
 JOBS    ?= 2
+TRIALS  ?= 10
 IMAGES  ?= train serve tracking
 SPACE   ?= build/space
 TO      ?= backups/$(shell date -u +%Y%m%d-%H%M%S)
 SOURCES := bone_age steps pipelines benchmarks docker tests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format docs mlflow lock images test-images space backup restore clean
+.PHONY: help install run test faults lint format docs mlflow lock images test-images space backup restore clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,10 @@ run: install  ## Train on embedded synthetic hands, compare, register and promot
 test: install  ## Run all tests, JOBS=2 at a time (BONE_AGE_RSNA_DIR=DIR adds those on real radiographs)
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=term:skip-covered --cov-report=xml
+
+faults: install  ## Break everything on purpose: kills, full disks, lost databases, damaged files (TRIALS=10 kills at random)
+	@BONE_AGE_FAULT_TRIALS=$(TRIALS) $(BIN)/python -m pytest -m fault --numprocesses $(JOBS) --dist loadfile \
+	  --no-loadscope-reorder -rA --show-capture=stdout
 
 lint: install  ## Check style, types and the rules of the architecture
 	$(BIN)/ruff check $(SOURCES)

@@ -78,8 +78,12 @@ class World:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("BONE_AGE_", "MLFLOW_", "ZENML_"))}
         return inherited | {"BONE_AGE_HOME": str(self.home), "BONE_AGE_RESULTS": str(self.results), "COLUMNS": "200"}
 
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bone_age.cli"]
+
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "bone_age.cli", *map(str, arguments)]
+        command = [*self.command, *map(str, arguments)]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=self.environment, cwd="/")
 

@@ -174,6 +174,7 @@ CASES: dict[Callable[[Path], None], tuple[str, ...]] = {
 }
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("spoil", CASES, ids=lambda case: case.__name__)
 def test_training_refuses_bad_data_in_one_line(
     spoil: Callable[[Path], None], world: World, data: Path, make_config: MakeConfig
@@ -242,6 +243,7 @@ def test_weights_that_are_no_weights_are_refused_by_name(world: World, make_conf
 # The machine ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault
 def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
     (tmp_path / "file").write_text("")
     done = World(tmp_path / "file" / "home").run("train", "--config", make_config())
@@ -263,6 +265,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.fault
 def test_a_full_disk_ends_the_run_in_one_line_and_registers_nothing(
     small_disk: Path, data: Path, make_config: MakeConfig
 ) -> None:
@@ -276,6 +279,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_registers_nothing(
     assert nothing_was_made(world)
 
 
+@pytest.mark.fault
 def test_a_second_training_in_the_same_home_is_refused(world: World, make_config: MakeConfig) -> None:
     config = make_config()
     first = world.start("train", "--config", config)

@@ -39,6 +39,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path, Fini
     return world, policy, trained
 
 
+@pytest.mark.fault
 def test_a_version_waits_is_promoted_and_its_trail_shows_tampering(
     waiting: tuple[World, Path, Finished], tmp_path: Path
 ) -> None:

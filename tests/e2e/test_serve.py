@@ -142,6 +142,7 @@ main()
     assert world.python(code, small_model).splitlines()[-1] == "['gradio', 'onnxruntime']"
 
 
+@pytest.mark.fault
 def test_sigterm_under_load_loses_no_request(guarded: World, small_model: Path) -> None:
     answered: list[str] = []
     lost: list[Exception] = []

@@ -283,6 +283,7 @@ def epochs_kept(world: World) -> int:
     return sum(len(json.loads(file.read_text())["epochs"]) for file in world.home.glob("checkpoints/*/history.json"))
 
 
+@pytest.mark.fault
 def test_a_killed_training_resumes_and_ends_with_the_same_figures(
     trained_world: tuple[World, Finished], world: World, make_config: MakeConfig
 ) -> None:

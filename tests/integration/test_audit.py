@@ -205,6 +205,7 @@ def test_an_empty_world_has_no_findings(world: World) -> None:
     assert world.findings() == []
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("tamper", TAMPERING, ids=lambda tamper: tamper.__name__)
 def test_tampering_is_named_in_one_line_each(
     tamper: Callable[[World], None], two_champions: World, capsys: pytest.CaptureFixture[str]

@@ -104,6 +104,7 @@ def _fill(services: Services) -> FileAnchor:
     return anchor
 
 
+@pytest.mark.fault
 def test_what_was_destroyed_comes_back(services: Services) -> None:
     anchor = _fill(services)
     backup = services.folder / "backup"
@@ -135,6 +136,7 @@ def test_what_was_destroyed_comes_back(services: Services) -> None:
     assert (services.folder / "zenml").read_text() == "CREATE TABLE run"
 
 
+@pytest.mark.fault
 def test_a_backup_that_was_changed_restores_nothing(services: Services) -> None:
     backup = services.folder / "backup"
     backup.mkdir()
@@ -146,6 +148,7 @@ def test_a_backup_that_was_changed_restores_nothing(services: Services) -> None:
     assert not (services.folder / "asked").exists()
 
 
+@pytest.mark.fault
 def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(services: Services) -> None:
     services.sql("DROP DATABASE mlflow")
     done = services.run("backup.sh", services.folder / "backup")

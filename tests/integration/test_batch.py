@@ -152,6 +152,7 @@ def test_a_bare_folder_of_one_sex_is_answered_whatever_its_files_are_called(run:
     assert set(names) < set(pq.read_table(tmp_path / "a.parquet")["image"].to_pylist())
 
 
+@pytest.mark.fault
 def test_bad_rows_are_listed_with_their_reason_and_the_others_are_answered(
     run: Run, hands: Path, tmp_path: Path
 ) -> None:
@@ -314,6 +315,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], secon
         time.sleep(0.005)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_killed_anywhere_it_goes_on_and_makes_the_same_file_byte_for_byte(
     suffix: str, run: Run, model: Path, long_data: Path, tmp_path: Path
@@ -371,6 +373,7 @@ def test_a_changed_model_starts_anew_and_says_so(
     assert {row["model"] for row in read(out)} == {"models:/bone-age/2"}
 
 
+@pytest.mark.fault
 def test_a_second_process_on_the_same_result_is_refused(run: Run, model: Path, long_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.csv"
     first = start(model, long_data, out)
@@ -387,6 +390,7 @@ def test_a_second_process_on_the_same_result_is_refused(run: Run, model: Path, l
     assert len(read(out)) == ROWS - 1
 
 
+@pytest.mark.fault
 def test_a_part_that_was_tampered_with_is_not_taken_for_an_answer(
     model: Path, long_data: Path, tmp_path: Path, run: Run
 ) -> None:

@@ -119,6 +119,7 @@ def test_only_the_first_five_rows_are_named(folder: Folder) -> None:
     assert message.endswith("and 35 more")
 
 
+@pytest.mark.fault
 def test_damaged_images_up_to_the_configured_share_are_a_warning(folder: Folder) -> None:
     folder.image(9).write_bytes(b"damaged")
     lenient = folder.validate(ValidationBounds(error_unreadable_share=0.05))
@@ -129,6 +130,7 @@ def test_damaged_images_up_to_the_configured_share_are_a_warning(folder: Folder)
     assert not any("does not decode" in warning for warning in strict.warnings)
 
 
+@pytest.mark.fault
 def test_an_absent_image_is_an_error_whatever_share_may_be_damaged(folder: Folder) -> None:
     folder.image(9).unlink()
     assert not folder.validate(ValidationBounds(error_unreadable_share=1.0)).passed

@@ -62,6 +62,7 @@ def other() -> Iterator[Callable[[Home], subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.fault
 def test_the_second_is_refused_and_told_who_is_at_it(shared: Home) -> None:
     with leased(shared, "training"):
         with pytest.raises(BusyError, match=f"another training .process {os.getpid()} on .* is at work"):
@@ -72,6 +73,7 @@ def test_the_second_is_refused_and_told_who_is_at_it(shared: Home) -> None:
         pass
 
 
+@pytest.mark.fault
 def test_a_lease_outlives_its_time_as_long_as_its_holder_lives_and_a_killed_holder_frees_it(
     shared: Home, other: Callable[[Home], subprocess.Popen[str]]
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_lease_outlives_its_time_as_long_as_its_holder_lives_and_a_killed_hold
             time.sleep(0.1)
 
 
+@pytest.mark.fault
 def test_a_holder_whose_lease_is_gone_ends_its_work(shared: Home) -> None:
     def work() -> None:
         with leased(shared, "training", SHORT_S):

@@ -83,6 +83,7 @@ def test_the_database_itself_refuses_changes(ledger: Ledger, place: Home, change
     assert ledger.verify() == []
 
 
+@pytest.mark.fault
 def test_tampering_is_found(ledger: Ledger, place: Home) -> None:
     with tampering(place) as connection:
         connection.execute("UPDATE bone_age_ledger SET actor = 'nobody' WHERE number = 2")
@@ -111,14 +112,17 @@ def test_a_guard_that_fell_is_found_and_not_raised_again(ledger: Ledger, place: 
     assert faults(ledger) == faults(Ledger.open(place)) == expected
 
 
+@pytest.mark.fault
 def test_two_processes_that_append_at_once_make_one_chain(place: Home, tmp_path: Path) -> None:
     check_two_that_append_at_once(place, FileAnchor(tmp_path / "anchor"))
 
 
+@pytest.mark.fault
 def test_a_process_that_is_killed_leaves_a_whole_chain(place: Home, tmp_path: Path) -> None:
     check_one_that_is_killed_while_it_appends(place, FileAnchor(tmp_path / "anchor"))
 
 
+@pytest.mark.fault
 def test_of_two_that_intend_at_once_exactly_one_does(place: Home, tmp_path: Path) -> None:
     check_exactly_one_wins(place, FileAnchor(tmp_path / "anchor"))
 

@@ -138,6 +138,7 @@ def test_days_are_counted_in_utc_wherever_it_runs(watched: World, digest: str, z
     assert (code, json.loads(said)["answers"]) == (0, 150)
 
 
+@pytest.mark.fault
 def test_a_database_that_is_gone_is_one_line_and_1(watched: World) -> None:
     gone = "postgresql://reader:secret-word@127.0.0.1:9/none?connect_timeout=2"
     code, said, err = run(BONE_AGE_DATABASE_URL=gone)
@@ -147,6 +148,7 @@ def test_a_database_that_is_gone_is_one_line_and_1(watched: World) -> None:
     assert "secret-word" not in err
 
 
+@pytest.mark.fault
 def test_the_second_of_two_monitors_says_so(watched: World) -> None:
     with alone(Home().root / "monitoring.lock", "monitoring"):
         code, _, err = run()

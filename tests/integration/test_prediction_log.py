@@ -279,6 +279,7 @@ def test_feedback_to_an_id_of_two_answers_is_refused(log: PredictionLog) -> None
 # Slow, locked, gone --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault
 def test_a_database_that_is_locked_for_seconds_delays_no_request_and_loses_no_entry(
     log: PredictionLog, url: str
 ) -> None:
@@ -315,6 +316,7 @@ def test_a_database_that_is_locked_for_seconds_delays_no_request_and_loses_no_en
     assert len(set(request_ids(url))) == 601
 
 
+@pytest.mark.fault
 def test_a_server_that_dies_and_comes_back_is_written_to_again(postgresql_server: Server) -> None:
     url = new_database(postgresql_server.url)
     log = PredictionLog.open(url)
@@ -340,6 +342,7 @@ def test_a_server_that_dies_and_comes_back_is_written_to_again(postgresql_server
     )
 
 
+@pytest.mark.fault
 def test_a_server_that_is_away_from_the_start_is_written_to_when_it_comes(postgresql_server: Server) -> None:
     url = new_database(postgresql_server.url)
     postgresql_server.stop()
@@ -353,6 +356,7 @@ def test_a_server_that_is_away_from_the_start_is_written_to_when_it_comes(postgr
     assert log.close(1).last_error is None
 
 
+@pytest.mark.fault
 def test_what_does_not_fit_into_the_queue_is_dropped_and_counted(tmp_path: Path) -> None:
     nowhere = "postgresql://nobody:s3cret@127.0.0.1:1/none"
     log = PredictionLog.open(nowhere, capacity=50)
@@ -370,6 +374,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_and_counted(tmp_path: Path)
     assert log.counts().dropped == 181
 
 
+@pytest.mark.fault
 def test_a_database_file_that_is_none_is_named_and_hurts_no_request(tmp_path: Path) -> None:
     (tmp_path / "predictions.db").write_bytes(b"no database at all" * 100)
     log = PredictionLog.open(f"sqlite:///{tmp_path / 'predictions.db'}")
@@ -428,6 +433,7 @@ def recording(url: str, prefix: str, times: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.fault
 def test_two_processes_make_the_tables_and_write_at_once(url: str) -> None:
     both = [recording(url, prefix, 2000) for prefix in ("a", "b")]
     for each in both:
@@ -436,6 +442,7 @@ def test_two_processes_make_the_tables_and_write_at_once(url: str) -> None:
     assert len(set(found)) == len(found) == 4000
 
 
+@pytest.mark.fault
 def test_a_process_that_is_killed_leaves_a_readable_log(url: str) -> None:
     for round_number in range(3):
         victim = recording(url, f"round{round_number}", 0)
@@ -454,6 +461,7 @@ def test_a_process_that_is_killed_leaves_a_readable_log(url: str) -> None:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.fault
 def test_a_write_whose_success_was_not_heard_of_is_not_doubled(log: PredictionLog, url: str) -> None:
     """The same batch once more, as after a connection that broke at the commit."""
     log.record("r", "F", answered(), 0.1)

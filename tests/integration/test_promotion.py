@@ -233,6 +233,7 @@ def test_there_is_nothing_to_promote_without_evidence_or_of_another_kind(world: 
         world.promote(1)
 
 
+@pytest.mark.fault
 def test_a_model_or_evidence_that_was_changed_is_not_promoted(world: World) -> None:
     folder = world.evidence_folder(1, world.collect(1))
     flip_a_byte(folder / "test" / "predictions.csv")

@@ -160,6 +160,7 @@ def test_uploads_that_do_not_fit_into_memory_together_are_told_to_come_back(worl
         assert served.ask(png()).status_code == 200  # what was held is given back
 
 
+@pytest.mark.fault
 def test_an_upload_that_never_ends_is_cut_off(world: World) -> None:
     with serving(upload_time_limit_s=0.3) as served, served.client() as client:
 
@@ -224,6 +225,7 @@ def a_page_that_reads(app: FastAPI, desk: Desk) -> None:
     app.mount("/", Starlette(routes=routes))
 
 
+@pytest.mark.fault
 def test_an_upload_that_is_broken_off_is_no_fault_of_the_server(long_served: Served) -> None:
     port = int(long_served.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as raw:
@@ -352,6 +354,7 @@ def test_a_new_champion_takes_over_without_a_failed_or_a_wrong_answer(served: Se
     assert all(expected[model] == months for _, model, months in answers)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("damage", ["bit", "whole", "gone"])
 def test_a_champion_that_does_not_verify_is_kept_out_and_the_old_one_goes_on(
     served: Served, world: World, damage: str
@@ -384,6 +387,7 @@ def test_a_withdrawn_champion_is_followed_by_the_reference_model(served: Served)
         assert [one["code"] for one in client.get("/v1/model").json()["warnings"]] == ["reference_model"]
 
 
+@pytest.mark.fault
 def test_a_registry_that_goes_away_takes_no_answer_with_it(served: Served, world: World) -> None:
     database = world.home.root / "mlflow.db"
     kept = database.read_bytes()
@@ -422,6 +426,7 @@ def test_a_taken_port_is_an_error_in_one_line(served: Served) -> None:
         open_door(ServeSettings(port=port))
 
 
+@pytest.mark.fault
 def test_a_full_queue_is_refused_with_the_time_to_come_back(world: World) -> None:
     with serving(workers=1, queue_size=0) as served:
         statuses: list[httpx.Response] = []
@@ -442,6 +447,7 @@ def test_a_full_queue_is_refused_with_the_time_to_come_back(world: World) -> Non
             assert int(response.headers["retry-after"]) >= 1
 
 
+@pytest.mark.fault
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.one_of(

@@ -192,6 +192,7 @@ def test_a_training_by_hand_goes_first_and_nothing_is_recorded(world: World, job
     assert (trainings.times, entries(world, Event.RETRAINING)) == (0, [])
 
 
+@pytest.mark.fault
 def test_two_machines_of_one_database_do_not_train_at_once(
     world: World, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +211,7 @@ def test_two_machines_of_one_database_do_not_train_at_once(
     assert len(meanwhile) == 1
 
 
+@pytest.mark.fault
 def test_a_run_that_was_killed_is_closed_by_the_next_one_which_trains(world: World, job: Job) -> None:
     world.crown(1)
 
@@ -307,6 +309,7 @@ def _until(condition: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
+@pytest.mark.fault
 def test_the_process_looks_by_the_clock_and_a_second_one_after_a_kill_makes_up_for_one(
     world: World, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -331,6 +334,7 @@ def test_the_process_looks_by_the_clock_and_a_second_one_after_a_kill_makes_up_f
     assert world.findings() == []
 
 
+@pytest.mark.fault
 def test_a_training_that_crashes_is_an_entry_an_alert_and_exit_code_1(
     world: World, start: Callable[..., subprocess.Popen[str]], alerts: list[dict[str, Any]]
 ) -> None:
@@ -360,6 +364,7 @@ def _training_of(process: subprocess.Popen[str]) -> psutil.Process:
     return found
 
 
+@pytest.mark.fault
 def test_a_training_that_is_killed_leaves_the_schedule_running(
     world: World, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -377,6 +382,7 @@ def test_a_training_that_is_killed_leaves_the_schedule_running(
     assert len(entries(world, Event.RETRAINING)) == 1
 
 
+@pytest.mark.fault
 def test_a_schedule_that_is_ended_ends_its_training_and_says_so(
     world: World, start: Callable[..., subprocess.Popen[str]]
 ) -> None:

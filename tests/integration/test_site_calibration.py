@@ -114,6 +114,7 @@ def test_a_model_is_not_calibrated_on_what_it_learned_from(parent: Predictor, cl
         calibrate(site, child, POLICY, Home())
 
 
+@pytest.mark.fault
 def test_what_is_wrong_with_a_site_is_said_and_registers_nothing(
     parent: Predictor, clinic: Path, tmp_path: Path
 ) -> None:

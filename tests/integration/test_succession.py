@@ -47,6 +47,7 @@ def check_in_order(world: World, champion: int | None) -> None:
     assert world.findings() == []
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("at", KILLS)
 def test_a_promotion_that_is_killed_is_finished_or_abandoned_by_the_next_command(
     at: str, world: World, victim: Promoter
@@ -76,6 +77,7 @@ def test_a_promotion_that_is_killed_is_finished_or_abandoned_by_the_next_command
         assert world.promote(2).promoted
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("at", [AFTER_INTENT, AFTER_ALIAS])
 def test_the_very_first_promotion_that_is_killed_is_settled_too(at: str, world: World, victim: Promoter) -> None:
     world.collect(1)
@@ -84,6 +86,7 @@ def test_the_very_first_promotion_that_is_killed_is_settled_too(at: str, world: 
     check_in_order(world, 1 if at == AFTER_ALIAS else None)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("at", [AFTER_INTENT, AFTER_ALIAS])
 def test_a_rollback_that_is_killed_is_settled_by_the_next_one(at: str, world: World, victim: Promoter) -> None:
     world.crown(1, 2, 3)
@@ -98,6 +101,7 @@ def test_a_rollback_that_is_killed_is_settled_by_the_next_one(at: str, world: Wo
     check_in_order(world, now)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("at", [AFTER_INTENT, AFTER_ALIAS])
 def test_a_repair_of_the_alias_that_is_killed_is_repaired(at: str, world: World, victim: Promoter) -> None:
     world.crown(1, 2)
@@ -109,12 +113,14 @@ def test_a_repair_of_the_alias_that_is_killed_is_repaired(at: str, world: World,
     check_in_order(world, 2)
 
 
+@pytest.mark.fault
 def test_of_two_that_promote_at_once_exactly_one_wins(
     world: World, promoters: tuple[Promoter, Promoter, Promoter]
 ) -> None:
     check_exactly_one_wins(world, promoters, ROUNDS)
 
 
+@pytest.mark.fault
 def test_of_two_that_promote_at_once_exactly_one_wins_in_postgresql(
     world: World,
     promoters: tuple[Promoter, Promoter, Promoter],
@@ -125,6 +131,7 @@ def test_of_two_that_promote_at_once_exactly_one_wins_in_postgresql(
     check_exactly_one_wins(world, promoters, 5)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("at", [AFTER_INTENT, AFTER_ALIAS])
 def test_a_killed_promotion_is_settled_in_postgresql(
     at: str, world: World, victim: Promoter, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
@@ -198,6 +205,7 @@ def test_a_command_that_still_runs_is_not_disturbed(world: World) -> None:
     assert world.alias == world.recorded == 2
 
 
+@pytest.mark.fault
 def test_an_error_in_the_middle_does_not_block_the_process_that_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +223,7 @@ def test_an_error_in_the_middle_does_not_block_the_process_that_goes_on(
     check_in_order(world, 1)
 
 
+@pytest.mark.fault
 def test_one_that_stood_still_and_was_taken_for_dead_undoes_its_alias(world: World) -> None:
     world.crown(1)
     set_alias = registry.set_alias
@@ -258,6 +267,7 @@ def test_a_process_that_died_and_was_not_buried_is_dead() -> None:
     child.wait()
 
 
+@pytest.mark.fault
 def test_an_alias_that_was_moved_is_put_back_and_the_reign_goes_on(world: World) -> None:
     world.crown(1, 2)
     for moved in (1, 3):
@@ -310,6 +320,7 @@ def test_an_alias_on_a_version_that_the_ledger_knows_is_not_taken_over(world: Wo
     assert world.alias is world.recorded is None
 
 
+@pytest.mark.fault
 def test_a_promotion_that_died_after_its_last_entry_is_told_on_the_page(world: World) -> None:
     world.crown(1)
     world.collect(2, 7.0)

@@ -135,6 +135,7 @@ def runs_of(kind: str) -> list[Run]:
     return list(found)
 
 
+@pytest.mark.fault
 def test_a_killed_trial_is_tried_again_and_ends_with_the_figures_it_would_have_had(
     searched: Searched, tuning_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_finished_search_trains_nothing_again(searched_world: Searched) -> Non
     assert len(runs_of("trial")) == 4
 
 
+@pytest.mark.fault
 def test_a_second_tuner_of_a_study_is_refused(searched_world: Searched) -> None:
     dataset = assign_splits(load_dataset(searched_world.config.data), searched_world.config.split)
     lock = searched_world.home.tuning / f"{study_name(searched_world.config, 'xception_multi', dataset)}.lock"

@@ -33,6 +33,7 @@ def started(environment: dict[str, str], *around: str) -> tuple[subprocess.Popen
     return process, Path(process.stdout.readline().strip())
 
 
+@pytest.mark.fault
 def test_a_folder_goes_when_its_process_ends_and_a_killed_ones_at_the_next_start(environment: dict[str, str]) -> None:
     ended, polite = started(environment)
     assert polite.is_dir()
@@ -49,6 +50,7 @@ def test_a_folder_goes_when_its_process_ends_and_a_killed_ones_at_the_next_start
     next_one.communicate("")
 
 
+@pytest.mark.fault
 def test_one_who_cannot_see_the_other_process_leaves_its_folder(environment: dict[str, str]) -> None:
     """As two containers on one home; a process number of the first is nobody's, or another's, in the second."""
     unshare = ("unshare", "--pid", "--fork", "--mount-proc")

@@ -207,6 +207,7 @@ def test_a_ledger_that_is_opened_again_goes_on(ledger: Ledger, place: Home) -> N
     assert ledger.head() == Ledger.open(place).entry(11)
 
 
+@pytest.mark.fault
 def test_a_clock_that_was_set_back_does_not_turn_time_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     head = ledger.head()
     assert head is not None
@@ -267,14 +268,17 @@ def test_an_entry_is_kept_even_if_its_anchor_is_not(ledger: Ledger, anchor: Memo
     assert ledger.verify() == []
 
 
+@pytest.mark.fault
 def test_two_processes_that_append_at_once_make_one_chain(place: Home, tmp_path: Path) -> None:
     check_two_that_append_at_once(place, FileAnchor(tmp_path / "anchor"))
 
 
+@pytest.mark.fault
 def test_a_process_that_is_killed_leaves_a_whole_chain(place: Home, tmp_path: Path) -> None:
     check_one_that_is_killed_while_it_appends(place, FileAnchor(tmp_path / "anchor"))
 
 
+@pytest.mark.fault
 def test_of_two_that_intend_at_once_exactly_one_does(place: Home, tmp_path: Path) -> None:
     check_exactly_one_wins(place, FileAnchor(tmp_path / "anchor"))
 

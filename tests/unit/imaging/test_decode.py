@@ -280,6 +280,7 @@ def is_picture_or_refusal(data: bytes) -> bool:
     return decoded.ndim == 2 and decoded.size > 0 and decoded.dtype in (np.uint8, np.uint16)
 
 
+@pytest.mark.fault
 @settings(deadline=None)
 @given(
     start=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x08\0\x05\0"]), rest=st.binary(max_size=300)
@@ -297,6 +298,7 @@ VALID = {
 }
 
 
+@pytest.mark.fault
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
 @given(
     data=st.sampled_from(list(VALID.values())),

@@ -123,12 +123,14 @@ OFTEN = settings(
 STARTS = [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x08\0\x05\0", bytes(128) + b"DICM", b"PK\x03\x04", b"GIF89a"]
 
 
+@pytest.mark.fault
 @OFTEN
 @given(start=st.sampled_from(STARTS), rest=st.binary(min_size=1, max_size=600))
 def test_random_bytes(process: DecodingProcess, start: bytes, rest: bytes) -> None:
     assert is_picture_or_refusal(process.decode(start + rest))
 
 
+@pytest.mark.fault
 @OFTEN
 @given(
     data=st.sampled_from(list(SMALL_FILES.values())),
@@ -149,6 +151,7 @@ def test_real_files_with_bytes_changed_cut_and_added(
 SIDE = st.integers(0, 2**31 - 1) | st.integers(1, 9000) | st.sampled_from([1, 65535, 7071, 50_000_000])
 
 
+@pytest.mark.fault
 @settings(OFTEN, max_examples=60)
 @given(
     width_px=SIDE,
@@ -165,6 +168,7 @@ def test_png_headers_that_claim_anything(
     assert is_picture_or_refusal(process.decode(data))
 
 
+@pytest.mark.fault
 @OFTEN
 @given(
     name=st.sampled_from(["JPEG", "progressive JPEG", "JPEG in DICOM"]),
@@ -183,6 +187,7 @@ def test_jpeg_headers_that_claim_anything(
     assert is_picture_or_refusal(process.decode(bytes(data)))
 
 
+@pytest.mark.fault
 @OFTEN
 @given(
     name=st.sampled_from(["DICOM", "deep implicit DICOM", "JPEG 2000 in DICOM", "run lengths in DICOM"]),
@@ -202,6 +207,7 @@ def test_dicom_headers_that_claim_anything(process: DecodingProcess, name: str, 
     assert is_picture_or_refusal(process.decode(bytes(data)))
 
 
+@pytest.mark.fault
 @OFTEN
 @given(sizes=st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 64), min_size=8, max_size=8))
 def test_jpeg_2000_headers_that_claim_anything(process: DecodingProcess, sizes: list[int]) -> None:

@@ -371,6 +371,7 @@ VALID = [
 ]
 
 
+@pytest.mark.fault
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
 @given(
     data=st.sampled_from(VALID),

@@ -215,6 +215,7 @@ def test_features_of_changed_copies_are_of_training_images_and_differ(
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.fault
 def test_features_go_on_where_a_killed_computation_stopped(
     tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home
 ) -> None:
