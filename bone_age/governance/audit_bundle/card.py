@@ -92,6 +92,7 @@ def _identity(sources: Sources) -> Iterator[Block]:
 
 def _use(sources: Sources) -> Iterator[Block]:
     facts, settings = sources.bundle.facts, sources.bundle.preprocessing
+    origin = "one site, the one that it was calibrated for" if facts.site else "the same origin as the training's"
     yield (
         "Meant to estimate the bone age of a child from a radiograph of the hand, as one finding beside others for a "
         "person who knows the child: growth disorders, and ages that do not fit."
@@ -102,11 +103,11 @@ def _use(sources: Sources) -> Iterator[Block]:
         f"Preprocessing travels with the model: {settings.image_size_px} px, fit {settings.fit}, CLAHE "
         f"{'off' if settings.clahe is None else 'on'}. Through another one the answers are wrong without a sign.",
         "Each label is one reader's estimate; readers differ from each other by about 5 to 7 months.",
-        "Measured on radiographs of the same origin as the training's. Other devices, populations, and hands with "
-        "disease or malformation were not measured.",
+        f"Measured on radiographs of {origin}. Other devices, populations, and hands with disease or malformation were "
+        "not measured.",
         "Errors differ by age and sex: read the row that the child falls in, not the line for all.",
         f"The intervals are made for children as in the data set: {sources.bundle.calibration.n_calibration} "
-        "validation radiographs set their width.",
+        f"{'of that site' if facts.site else 'validation radiographs'} set their width.",
     ]
     if facts.synthetic:
         limits.insert(0, "Trained on images that a program drew: it must not be used on radiographs of children.")
