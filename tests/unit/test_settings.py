@@ -19,7 +19,7 @@ def written(folder: Path, content: str) -> Path:
     return path
 
 
-EXPERIMENTS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "policy.yaml")
+EXPERIMENTS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("policy"))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
