@@ -61,7 +61,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_from_there(
     from bone_age.modelling import training
 
     small = ({"epochs": 1, "image_size_px": 40},)
-    plan = shallow(tiny_plan, trainable_from=None, averaging_decay=0.8, freeze_batchnorm=True, earlier_stages=small)
+    plan = shallow(tiny_plan, cached_features=False, averaging_decay=0.8, freeze_batchnorm=True, earlier_stages=small)
     whole = training.train(
         plan, tiny_images, Home(home=home.home / "whole").prepare(), tmp_path, lambda *_: None, "run"
     )
