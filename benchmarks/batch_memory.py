@@ -1,6 +1,6 @@
 """Does a batch's memory grow with its rows? Peak memory and time per row of `bone-age batch`, by the number of rows.
 
-    python benchmarks/batch_memory.py [--model REF] [--rows 1000 10000] [--compare]
+    .venv/bin/python -m benchmarks.batch_memory [--model REF] [--rows 1000 10000] [--compare]
 
 Draws 200 synthetic hands of 100 px and a manifest that names them over and over, runs the command for each size in a
 process of its own, and prints a line a size, then the ratio and the exponent of memory over rows (0: flat, 1: linear).
@@ -26,6 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.measured import Measured, add_json, tell
 from bone_age.data.synthetic import render_hand
 from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.serving.references import load_predictor
@@ -60,7 +61,7 @@ def peak_mb(used: resource.struct_rusage) -> float:
     return used.ru_maxrss / 1024
 
 
-def growth(sizes: list[int], model: list[str]) -> None:
+def growth(sizes: list[int], model: list[str]) -> list[Measured]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "data"
         folder.mkdir()
@@ -72,10 +73,16 @@ def growth(sizes: list[int], model: list[str]) -> None:
             peaks.append(peak)
             print(f"{rows:>8} rows: peak {peak:6.1f} MB, {1000 * seconds / rows:7.2f} ms a row", flush=True)
     ratio, factor = peaks[-1] / peaks[0], sizes[-1] / sizes[0]
-    print(f"memory x{ratio:.3f} for rows x{factor:g}: exponent {math.log(ratio) / math.log(factor):.3f}")
+    return [
+        Measured(
+            f"batch, {sizes[0]} to {sizes[-1]} rows: exponent of memory",
+            math.log(ratio) / math.log(factor),
+            at_most=0.05,
+        )
+    ]
 
 
-def compare(model: str | None) -> None:
+def compare(model: str | None) -> list[Measured]:
     onnx = load_predictor(model).bundle.onnx
     cores = os.cpu_count() or 1
     together, single = OnnxNetwork(onnx), OnnxNetwork(onnx, threads=1)
@@ -104,6 +111,12 @@ def compare(model: str | None) -> None:
             best[name] = min(best[name], (time.perf_counter() - start) / IMAGES)
     for name, seconds in best.items():
         print(f"{name:>32}: {1000 * seconds:6.1f} ms an image, x{seconds / best['batches of 32, all cores']:.2f}")
+    ours = best["single images, a thread each"]
+    return [
+        Measured(
+            "batch of many: time an image, as `batch` does / best of four ways", ours / min(best.values()), at_most=1.1
+        )
+    ]
 
 
 def main() -> None:
@@ -111,11 +124,10 @@ def main() -> None:
     parser.add_argument("--model", help="as for `bone-age batch`")
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--compare", action="store_true", help="batches against threads instead")
+    add_json(parser)
     asked = parser.parse_args()
-    if asked.compare:
-        compare(asked.model)
-    else:
-        growth(asked.rows, ["--model", asked.model] if asked.model else [])
+    named = ["--model", asked.model] if asked.model else []
+    tell(compare(asked.model) if asked.compare else growth(asked.rows, named), asked.json)
 
 
 if __name__ == "__main__":

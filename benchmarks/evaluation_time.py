@@ -1,6 +1,6 @@
 """Evaluation with bootstrap intervals of every figure and subgroup, against resampling row by row.
 
-    .venv/bin/python benchmarks/evaluation_time.py [--rows 12000] [--replicates 2000] [--rounds 3]
+    .venv/bin/python -m benchmarks.evaluation_time [--rows 12000] [--replicates 2000] [--rounds 3]
 
 The rows are made up, one radiograph a patient. The other way draws each replicate's rows with NumPy and computes the
 same figures from them (MAE, RMSE, R², bias, shares, MAE and bias by group), as one would write it down; it runs a
@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pandas as pd
 
+from benchmarks.measured import Measured, add_json, tell
 from bone_age.evaluation.evaluation import ScoredSet, evaluate_predictions
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.evaluation.subgroups import subgroup_names
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=12_000)
     parser.add_argument("--replicates", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
+    add_json(parser)
     options = parser.parse_args()
     table = rows_of(options.rows)
     calibration = IntervalCalibration.fit(table["bone_age_months"], table["predicted_months"], 0.9)
@@ -74,6 +76,8 @@ def main() -> None:
     print("|---|---|---|")
     print(f"| ours | {ours:.2f} | 1 |")
     print(f"| row by row | {naive:.2f} | {naive / ours:.1f} |")
+    seconds = Measured(f"seconds for {options.rows:,} rows, {options.replicates:,} replicates", ours, at_most=3.0)
+    tell([seconds, Measured("time, row by row / ours", naive / ours)], options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What serving costs beside the network: an answer against the bare ONNX session and against `keras.predict`.
 
-    .venv/bin/python benchmarks/serving_latency.py --image FILE [--sex F] [--rounds 30] [--starts 3]
+    .venv/bin/python -m benchmarks.serving_latency --image FILE [--sex F] [--rounds 30] [--starts 3]
 
 Compared like with like: the reference model's answer is the mean over an image and its mirror image, two runs of the
 network, so the bare session runs twice as well. For Keras, which has no mirror image, the answer's network runs once
@@ -29,6 +29,7 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks.measured import Measured, add_json, tell
 from bone_age.data.manifest import sex_input
 from bone_age.imaging import decode_image, preprocess
 from bone_age.serving.answering import answer_in_full
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sex", choices=("M", "F"), default="F")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--starts", type=int, default=3)
+    add_json(parser)
     options = parser.parse_args(arguments)
     content = options.image.read_bytes()
     print(
@@ -88,10 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "start to first answer, s": float(np.median(starts)),
         "RSS, MB": max(rss_mb),
     }
-    broken = [name for name, bound in BOUNDS.items() if figures[name] > bound]
-    for name, bound in BOUNDS.items():
-        print(f"{name:34} {figures[name]:8.2f}   bound {bound:g}{'   BROKEN' if name in broken else ''}")
-    return 1 if broken else 0
+    rows = [Measured(name, figures[name], at_most=bound) for name, bound in BOUNDS.items()]
+    tell(rows, options.json)
+    return 0 if all(row.holds for row in rows) else 1
 
 
 def ratios(content: bytes, sex: str, rounds: int) -> dict[str, float]:

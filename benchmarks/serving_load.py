@@ -1,6 +1,6 @@
 """A server under load: 64 clients, good and bad files mixed, the champion swapped and the database slow in the middle.
 
-    .venv/bin/python benchmarks/serving_load.py --images DIR [--clients 64] [--seconds 60] [--bad 0.2] [--json FILE]
+    .venv/bin/python -m benchmarks.serving_load --images DIR [--clients 64] [--seconds 60] [--bad 0.2] [--json FILE]
 
 Makes a home of its own with two versions (the reference model, and the same network with other figures in its linear
 correction, so that their answers differ) and starts a server on a loopback port; ends both. Every answer is held
@@ -34,6 +34,7 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks.measured import Measured, add_json, tell
 from bone_age import registry
 from bone_age.data.manifest import sex_input
 from bone_age.imaging import decode_image, preprocess
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--bad", type=float, default=0.2, help="share of files that are no radiograph")
     parser.add_argument("--batching", action="store_true", help="also measure whether batches would pay")
-    parser.add_argument("--json", type=Path, help="takes the figures")
+    add_json(parser)
     options = parser.parse_args(arguments)
     images = [path.read_bytes() for path in sorted(options.images.iterdir())[: options.n]]
     with tempfile.TemporaryDirectory() as scratch:
@@ -229,9 +230,20 @@ def report(seen: Seen, entries: int, bare: float, options: argparse.Namespace) -
     print(json.dumps(figures, indent=2))
     for line in seen.wrong[:10]:
         print(line)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2))
-    failed = seen.wrong or figures["server_errors"] or seen.lost or entries != answered or len(seen.models) < 2
+    wrong = len(seen.wrong) + figures["server_errors"] + sum(seen.lost.values())
+    rows = [
+        Measured(
+            f"{options.clients} clients: wrong answers, server errors, requests without an answer", wrong, at_most=0
+        ),
+        Measured(
+            f"{options.clients} clients: answers/s, ours / bare session",
+            answered / options.seconds / bare,
+            at_least=0.9,
+        ),
+        Measured(f"{options.clients} clients: time of an answer, p99 / p50", float(p99 / p50), at_most=4),
+    ]
+    tell(rows, options.json)
+    failed = wrong or entries != answered or len(seen.models) < 2
     return 1 if failed else 0
 
 

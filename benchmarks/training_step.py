@@ -1,6 +1,6 @@
 """Images per second of `fit` through `Batches`, with and without our malloc settings, against a bare Keras loop.
 
-    .venv/bin/python benchmarks/training_step.py [--size 80] [--images 320]
+    .venv/bin/python -m benchmarks.training_step [--size 80] [--images 320]
 
 Each variant runs in a process of its own (malloc settings cannot be taken back) and prints its second and third
 epoch; the first one compiles. The ratios are against the bare `train_on_batch` loop on one constant batch.
@@ -14,6 +14,8 @@ import sys
 import time
 
 import numpy as np
+
+from benchmarks.measured import Measured, add_json, tell
 
 BATCH = 32
 VARIANTS = ("bare loop", "fit", "fit, malloc settings", "fit, malloc settings, augmentation")
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--variant", choices=VARIANTS)
+    add_json(parser)
     options = parser.parse_args()
     if options.variant:
         print(measure(options.variant, options.size, options.images))
@@ -63,7 +66,8 @@ def main() -> None:
     for variant in VARIANTS:
         command = [
             sys.executable,
-            __file__,
+            "-m",
+            "benchmarks.training_step",
             "--variant",
             variant,
             f"--size={options.size}",
@@ -74,6 +78,16 @@ def main() -> None:
             f"{variant:36s} {rates[variant]:6.1f} images/s   ratio {rates[variant] / rates[VARIANTS[0]]:.2f}",
             flush=True,
         )
+
+    bare, fit, ours, augmented = (rates[variant] for variant in VARIANTS)
+    rows = [
+        Measured(f"{options.size} px: images/s, fit with our settings / bare Keras loop", ours / bare, at_least=0.95),
+        Measured(
+            f"{options.size} px: images/s, with augmentation / bare loop on one batch", augmented / bare, at_least=0.97
+        ),
+        Measured(f"{options.size} px: images/s, fit with our settings / fit without", ours / fit),
+    ]
+    tell(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def train(
 
     Run again, it goes on where it was interrupted, and takes from the cache what did not change.
     """
+    from bone_age.data.loading import dataset_key
     from bone_age.governance.policy import Policy
     from bone_age.provenance import PROJECT
     from bone_age.settings import Home, load_config
@@ -75,9 +76,10 @@ def train(
     rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
     home = Home().prepare()
     silence_libraries()
+    key = dataset_key(settings.data)
     from pipelines.running import run_training  # ZenML, slow to import, and only after everything was checked
 
-    outcome = run_training(settings, rules, home)
+    outcome = run_training(settings, rules, home, key)
     from bone_age.summary import show_outcome
 
     show_outcome(outcome.comparison, outcome.decision, outcome.report, home)

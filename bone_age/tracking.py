@@ -22,10 +22,10 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import SPLITS, Dataset
 from bone_age.data.prepared import PreparedImages
 from bone_age.data.splits import SplitBalance
+from bone_age.data.validation import DataValidation
 from bone_age.errors import InputError
 from bone_age.evaluation import plots
 from bone_age.evaluation.comparison import Comparison

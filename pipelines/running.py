@@ -16,7 +16,6 @@ from zenml.models import PipelineRunResponse
 from zenml.utils import source_utils
 
 from bone_age import tracking
-from bone_age.data.loading import dataset_key
 from bone_age.errors import BoneAgeError
 from bone_age.evaluation.comparison import Comparison
 from bone_age.governance.gate import Decision
@@ -43,9 +42,11 @@ class TrainingOutcome:
     report: Path
 
 
-def run_training(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:
+def run_training(config: TrainingConfig, policy: Policy, home: Home, dataset_key: str) -> TrainingOutcome:
     """Run the training pipeline on the active ZenML stack and wait for it.
 
+    Args:
+        dataset_key: Of the data set that `config` names, by `bone_age.data.loading.dataset_key`.
     Raises:
         InputError: The data set or an image is not usable; the step's own message.
         BoneAgeError: Another training runs in this home or on its shared database, the run failed, or was interrupted.
@@ -54,7 +55,7 @@ def run_training(config: TrainingConfig, policy: Policy, home: Home) -> Training
     with alone(home.root / "training.lock", "training"), ended_by_signals():
         try:
             with leased(home, "training"):
-                return _run(config, policy, home)
+                return _run(config, policy, home, dataset_key)
         except KeyboardInterrupt:
             raise BoneAgeError("interrupted; the same command goes on from at most five minutes before") from None
 
@@ -116,14 +117,13 @@ def _run_of_one_step(pipeline: Any, kind: str, step: str, *arguments: Any) -> An
     return _output(Client().get_pipeline_run(run_name), step)
 
 
-def _run(config: TrainingConfig, policy: Policy, home: Home) -> TrainingOutcome:
+def _run(config: TrainingConfig, policy: Policy, home: Home, dataset_key: str) -> TrainingOutcome:
     connect()
     source_utils.set_custom_source_root(str(PROJECT))
     _close_killed_runs()
     run_name = f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    parameters = {"dataset_key": dataset_key(config.data), "world_key": world_key()}
     try:
-        training_pipeline.with_options(run_name=run_name)(config, policy, **parameters)
+        training_pipeline.with_options(run_name=run_name)(config, policy, dataset_key, world_key())
     except KeyboardInterrupt:
         _close(run_name, "KILLED")
         raise

@@ -2,10 +2,10 @@ from typing import Annotated
 
 from zenml import step
 
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.prepared import PreparedImages
 from bone_age.data.splits import split_balance
+from bone_age.data.validation import DataValidation
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.evaluation.side_by_side import compare_trained

@@ -15,9 +15,9 @@ from zenml.io import fileio
 from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.utils import io_utils
 
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.prepared import PreparedImages
+from bone_age.data.validation import DataValidation
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.evaluation.robustness import Robustness

@@ -1,9 +1,9 @@
 from zenml import step
 
 from bone_age import tracking
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.splits import split_balance
+from bone_age.data.validation import DataValidation
 from steps.context import current_run
 
 

@@ -2,9 +2,9 @@ from typing import Annotated
 
 from zenml import step
 
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.splits import assign_splits, split_balance
+from bone_age.data.validation import DataValidation
 from bone_age.evaluation.intervals import require_rows
 from bone_age.progress import warn
 from bone_age.settings import SplitSettings

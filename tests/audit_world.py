@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from bone_age import registry, tracking
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
 from bone_age.data.splits import split_balance
+from bone_age.data.validation import DataValidation
 from bone_age.evaluation.bootstrap import Estimate
 from bone_age.evaluation.comparison import Ablation
 from bone_age.evaluation.evaluated import EvaluatedModel

@@ -17,6 +17,7 @@ from bone_age.modelling.trained import TrainedModel
 from bone_age.serving.bundle import ModelFacts, Origin, write_bundle
 from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.settings import EvaluationSettings, Home, PlannedTraining, TrainingConfig
+from tests import empty_databases
 from tests.postgresql import postgresql_server, postgresql_url
 
 __all__ = ["postgresql_server", "postgresql_url"]
@@ -27,7 +28,7 @@ SETTINGS = EvaluationSettings(bootstrap_replicates=100)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """An empty home of its own, with its own MLflow."""
-    monkeypatch.setenv("BONE_AGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BONE_AGE_HOME", str(empty_databases.lay_into(tmp_path / "home")))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     yield Home().prepare()
     mlflow.end_run()

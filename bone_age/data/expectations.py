@@ -2,18 +2,17 @@
 
 Great Expectations judges one column at a time. What a rule needs beyond that is worked out before and put into a
 column: what is wrong with a row, in words (null where nothing is), or a figure of the whole set (the same in each row).
-So all rules are in one suite, one result and one page. The library takes seconds to import and is imported here only.
+So all rules are in one suite, one result and one page. The library takes seconds to import: who needs the verdict and
+not the judging imports `validation.py`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import great_expectations as gx
 import great_expectations.expectations.core as gxe
@@ -28,7 +27,7 @@ from bone_age.data.data_docs import DataDocsHeader, render_data_docs
 from bone_age.data.image_facts import image_facts
 from bone_age.data.leakage import NearDuplicate, in_another_split, near_duplicates, same_image_elsewhere
 from bone_age.data.manifest import AGE_BAND_EDGES_MONTHS, MANIFEST_COLUMNS, MAX_BONE_AGE_MONTHS, Dataset, age_band
-from bone_age.errors import InputError
+from bone_age.data.validation import DataValidation
 from bone_age.settings import ValidationBounds
 
 ERROR, WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
@@ -40,71 +39,6 @@ _SHARE_OF_MOST_COMMON_LABEL = 0.25
 
 _NAMED_ROWS = 5
 _TEXT_COLUMNS = ("image_id", "path", "sha256", "sex", "patient_id", "split", "source_row")
-
-
-@dataclass(frozen=True)
-class DataValidation:
-    """The verdict on a data set.
-
-    Attributes:
-        passed: No errors.
-        errors, warnings: One line each, naming rows, column and values.
-        result: Great Expectations' result, JSON values only; at most 20 offending rows a rule.
-        html: Great Expectations' page of it, self-contained.
-        n: Radiographs judged.
-        fingerprint: Of the data set.
-        near_duplicates: Pairs that look alike, within and across splits.
-    """
-
-    passed: bool
-    errors: tuple[str, ...]
-    warnings: tuple[str, ...]
-    result: dict[str, Any]
-    html: str
-    n: int
-    fingerprint: str
-    near_duplicates: tuple[NearDuplicate, ...]
-
-    def raise_on_errors(self) -> None:
-        """Stop whoever builds on this data set.
-
-        Raises:
-            InputError: There are errors; the message holds the first five, one after the other on one line.
-        """
-        if self.passed:
-            return
-        more = f"; and {len(self.errors) - _NAMED_ROWS} more" if len(self.errors) > _NAMED_ROWS else ""
-        raise InputError(f"data validation failed: {'; '.join(self.errors[:_NAMED_ROWS])}{more}")
-
-    def save(self, folder: Path) -> None:
-        facts = {
-            "passed": self.passed,
-            "errors": self.errors,
-            "warnings": self.warnings,
-            "n": self.n,
-            "fingerprint": self.fingerprint,
-            "n_near_duplicates": len(self.near_duplicates),
-        }
-        (folder / "validation.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-        (folder / "great_expectations.json").write_text(json.dumps(self.result, indent=2), encoding="utf-8")
-        (folder / "data_docs.html").write_text(self.html, encoding="utf-8")
-        if self.near_duplicates:
-            pairs = pd.DataFrame([asdict(pair) for pair in self.near_duplicates])
-            pairs.to_csv(folder / "near_duplicates.csv", index=False)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        facts = json.loads((folder / "validation.json").read_text(encoding="utf-8"))
-        return cls(
-            passed=facts["passed"],
-            errors=tuple(facts["errors"]),
-            warnings=tuple(facts["warnings"]),
-            result=json.loads((folder / "great_expectations.json").read_text(encoding="utf-8")),
-            html=(folder / "data_docs.html").read_text(encoding="utf-8"),
-            n=facts["n"],
-            fingerprint=facts["fingerprint"],
-            near_duplicates=_load_pairs(folder / "near_duplicates.csv") if facts["n_near_duplicates"] else (),
-        )
 
 
 def validate_dataset(dataset: Dataset, bounds: ValidationBounds) -> DataValidation:
@@ -402,12 +336,3 @@ def _printable(text: str) -> str:
     """One line without control characters: what comes from a label file must not steer a terminal."""
     clean = "".join(character if character.isprintable() else "?" for character in text)
     return clean if len(clean) <= 200 else clean[:200] + "…"
-
-
-def _load_pairs(path: Path) -> tuple[NearDuplicate, ...]:
-    numbers = {"bone_age_months": float, "other_bone_age_months": float, "differing_bits": int}
-    dtype = {field.name: numbers.get(field.name, str) for field in fields(NearDuplicate)}
-    table = pd.read_csv(
-        path, dtype=dtype, keep_default_na=False, na_values={"bone_age_months": "", "other_bone_age_months": ""}
-    )
-    return tuple(NearDuplicate(**{str(key): value for key, value in row.items()}) for row in table.to_dict("records"))

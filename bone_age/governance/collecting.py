@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from bone_age import registry
-from bone_age.data.expectations import DataValidation
 from bone_age.data.leakage import in_another_split
 from bone_age.data.manifest import Dataset
 from bone_age.data.prepared import PreparedImages
+from bone_age.data.validation import DataValidation
 from bone_age.errors import BoneAgeError, ModelError
 from bone_age.evaluation.comparison import Comparison
 from bone_age.evaluation.evaluated import EvaluatedModel

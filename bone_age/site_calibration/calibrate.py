@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bone_age import registry, tracking
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
+from bone_age.data.validation import DataValidation
 from bone_age.errors import InputError
 from bone_age.evaluation.baseline import SexMeanBaseline
 from bone_age.evaluation.bootstrap import Estimate

@@ -6,8 +6,8 @@ import hashlib
 from contextlib import suppress
 
 from bone_age import registry
-from bone_age.data.expectations import DataValidation, validate_dataset
 from bone_age.data.manifest import Dataset
+from bone_age.data.validation import DataValidation
 from bone_age.errors import InputError, ModelError
 from bone_age.evaluation.intervals import require_rows
 from bone_age.evaluation.site_correction import MIN_CASES
@@ -47,6 +47,8 @@ def validated(dataset: Dataset) -> DataValidation:
     Raises:
         InputError: There are errors; file, row and value of the first ones.
     """
+    from bone_age.data.expectations import validate_dataset  # imports Great Expectations: after all quick refusals
+
     validation = validate_dataset(dataset, ValidationBounds())
     validation.raise_on_errors()
     return validation

@@ -12,8 +12,8 @@ import mlflow
 import numpy as np
 
 from bone_age import registry, tracking
-from bone_age.data.expectations import DataValidation
 from bone_age.data.manifest import Dataset
+from bone_age.data.validation import DataValidation
 from bone_age.evaluation import plots
 from bone_age.evaluation.answer_sample import AnswerSample, sample_of_held_out
 from bone_age.evaluation.evaluated import SAMPLE_ROWS

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import empty_databases
+
 # The smallest run that has every part: four architectures and an ablation, enough validation rows for intervals.
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -114,7 +116,14 @@ def write_config(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path / "home")
+    """A home in which nothing happened yet."""
+    return World(empty_databases.lay_into(tmp_path / "home"))
+
+
+@pytest.fixture
+def no_world(tmp_path: Path) -> World:
+    """A home that is not there."""
+    return World(tmp_path / "no-home")
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from bone_age.data.synthetic import write_synthetic
 from bone_age.settings import SyntheticData
+from tests import empty_databases
 from tests.e2e.conftest import Finished, World
 
 MakeConfig = Callable[..., Path]
@@ -53,11 +55,8 @@ def image_of_row(data: Path, row: int) -> Path:
 
 def nothing_was_made(world: World) -> bool:
     """No version in the registry and no model file in the artifact store."""
-    code = """
-from bone_age.mlflow_connection import connect
-print(len(connect().search_model_versions("name = 'bone-age'")))
-"""
-    return world.python(code).split()[-1] == "0" and not list(world.home.rglob("model.onnx"))
+    client = MlflowClient(f"sqlite:///{world.home / empty_databases.MLFLOW}")
+    return not client.search_model_versions("name = 'bone-age'") and not list(world.home.rglob("model.onnx"))
 
 
 def train(world: World, config: Path, data: Path) -> Finished:
@@ -217,19 +216,19 @@ print(json.dumps([run.info.status, run.data.tags["data_validation"], files]))
     ],
 )
 def test_a_wrong_configuration_is_refused_before_any_work(
-    change: dict[str, Any], named: str, world: World, make_config: MakeConfig
+    change: dict[str, Any], named: str, no_world: World, make_config: MakeConfig
 ) -> None:
-    done = world.run("train", "--config", make_config(**change))
+    done = no_world.run("train", "--config", make_config(**change))
     assert done.exit_code == 2
     assert named in done.error_line
-    assert not world.home.exists()
+    assert not no_world.home.exists()
 
 
-def test_absent_weights_are_refused_before_any_work(world: World, make_config: MakeConfig) -> None:
-    done = world.run("train", "--config", make_config(architectures={"xception_multi": {"weights": "none.h5"}}))
+def test_absent_weights_are_refused_before_any_work(no_world: World, make_config: MakeConfig) -> None:
+    done = no_world.run("train", "--config", make_config(architectures={"xception_multi": {"weights": "none.h5"}}))
     assert done.exit_code == 2
     assert "weights of xception_multi: none.h5" in done.error_line
-    assert not world.home.exists()
+    assert not no_world.home.exists()
 
 
 def test_weights_that_are_no_weights_are_refused_by_name(world: World, make_config: MakeConfig, tmp_path: Path) -> None:
@@ -269,7 +268,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_run_in_one_line_and_registers_nothing(
     small_disk: Path, data: Path, make_config: MakeConfig
 ) -> None:
-    world = World(small_disk / "home")
+    world = World(empty_databases.lay_into(small_disk / "home"))
     done = train(world, make_config(architectures={"xception_multi": {}}, ablations={}), data)
     assert done.exit_code == 1, done.err
     assert "space" in done.error_line or "disk" in done.error_line

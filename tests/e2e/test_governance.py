@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import empty_databases
 from tests.e2e.conftest import Finished, World, write_config
 
 WIDE = {
@@ -33,7 +34,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path, Fini
     policy = folder / "policy.yaml"
     policy.write_text(yaml.safe_dump(MANUAL | {"synthetic_bounds": WIDE}))
     config = write_config(folder, architectures={"xception_multi": {}}, ablations={})
-    world = World(folder / "home")
+    world = World(empty_databases.lay_into(folder / "home"))
     trained = world.run("train", "--config", config, "--policy", policy)
     assert trained.exit_code == 0, trained.err
     return world, policy, trained

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from bone_age.data.expectations import DataValidation, validate_dataset
+from bone_age.data.expectations import validate_dataset
 from bone_age.data.image_facts import image_facts
 from bone_age.data.leakage import near_duplicates
 from bone_age.data.manifest import Dataset
 from bone_age.data.sources import read_dataset
 from bone_age.data.splits import assign_splits
+from bone_age.data.validation import DataValidation
 from bone_age.settings import SplitSettings, ValidationBounds
 
 N_GOOD = 48
