@@ -11,10 +11,10 @@ TRIALS  ?= 10
 IMAGES  ?= train serve tracking
 SPACE   ?= build/space
 TO      ?= backups/$(shell date -u +%Y%m%d-%H%M%S)
-SOURCES := bone_age steps pipelines benchmarks docker tests docs
+SOURCES := bone_age steps pipelines benchmarks docker tests docs hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults lint format docs mlflow lock images test-images space backup restore clean
+.PHONY: help install run test faults bench lint format docs mlflow lock images test-images space backup restore clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: install  ## Run all tests, JOBS=2 at a time (BONE_AGE_RSNA_DIR=DIR adds th
 faults: install  ## Break everything on purpose: kills, full disks, lost databases, damaged files (TRIALS=10 kills at random)
 	@BONE_AGE_FAULT_TRIALS=$(TRIALS) $(BIN)/python -m pytest -m fault --numprocesses $(JOBS) --dist loadfile \
 	  --no-loadscope-reorder -rA --show-capture=stdout
+
+bench: install  ## Measure what is claimed, against alternatives, into docs/benchmarks.md (BONE_AGE_RSNA_DIR=DIR; ONLY="growth batch")
+	@$(BIN)/python -m benchmarks.all $(if $(ONLY),--only $(ONLY))
 
 lint: install  ## Check style, types and the rules of the architecture
 	$(BIN)/ruff check $(SOURCES)

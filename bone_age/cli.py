@@ -54,7 +54,9 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show traceback
 
 @app.command(epilog="Example: `bone-age train --config configs/rsna_cpu.yaml --data ~/rsna`")
 def train(
-    config: Annotated[Path, typer.Option(help="What to train on, and how.")] = Path("configs/quickstart.yaml"),
+    config: Annotated[
+        Path | None, typer.Option(help="What to train on, and how [default: configs/quickstart.yaml]")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="DIR", help="Data set folder, or `synthetic`; instead of the configuration's.")
     ] = None,
@@ -66,14 +68,14 @@ def train(
     """
     from bone_age.data.loading import dataset_key
     from bone_age.governance.policy import Policy
-    from bone_age.provenance import PROJECT
+    from bone_age.provenance import SHIPPED
     from bone_age.settings import Home, load_config
 
-    settings = load_config(config)
+    settings = load_config(config or SHIPPED / "configs" / "quickstart.yaml")
     if data is not None:
         settings = settings.with_source(data)
     settings.require_weights()
-    rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
+    rules = Policy.read(policy or SHIPPED / "configs" / "policy.yaml")
     home = Home().prepare()
     silence_libraries()
     key = dataset_key(settings.data)

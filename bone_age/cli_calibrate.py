@@ -38,10 +38,10 @@ def calibrate(
     `bone-age promote` makes it champion, nothing else does.
     """
     from bone_age.governance.policy import Policy
-    from bone_age.provenance import PROJECT
+    from bone_age.provenance import SHIPPED
     from bone_age.settings import DataSettings, Home
 
-    rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
+    rules = Policy.read(policy or SHIPPED / "configs" / "policy.yaml")
     silence_libraries()
     from bone_age.data.loading import load_dataset
     from bone_age.serving.references import load_predictor

@@ -168,9 +168,9 @@ def _overrides(given: list[str]) -> dict[str, str]:
 
 def _policy(path: Path | None) -> Policy:
     from bone_age.governance.policy import Policy
-    from bone_age.provenance import PROJECT
+    from bone_age.provenance import SHIPPED
 
-    return Policy.read(path or PROJECT / "configs" / "policy.yaml")
+    return Policy.read(path or SHIPPED / "configs" / "policy.yaml")
 
 
 def _reconcile() -> None:

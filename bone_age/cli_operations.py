@@ -175,7 +175,7 @@ def _job(
 ) -> tuple[Job, Cron | None]:
     """Everything is read and refused here, not in the night when it is first due."""
     from bone_age.governance.policy import Policy
-    from bone_age.provenance import PROJECT
+    from bone_age.provenance import SHIPPED
     from bone_age.scheduling.cron import Cron
     from bone_age.scheduling.job import Job
     from bone_age.scheduling.reasons import Limits
@@ -188,7 +188,7 @@ def _job(
     if data is not None:
         settings = settings.with_source(data)
     settings.require_weights()
-    rules = Policy.read(policy or PROJECT / "configs" / "policy.yaml")
+    rules = Policy.read(policy or SHIPPED / "configs" / "policy.yaml")
     return Job(config=settings, policy=rules, limits=Limits(max_age_days=max_age_days, always=always), cron=cron), times
 
 

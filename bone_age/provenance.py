@@ -16,7 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-PROJECT = PACKAGE.parent
+PROJECT = PACKAGE.parent  # a checkout, or where an installed wheel's packages lie
+SHIPPED = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PROJECT  # a wheel has configs/ and models/ within
 LOCKS = ("requirements.lock", "requirements-train.lock")  # an image of `train` has the second in the place of the first
 UNKNOWN = "unknown"
 

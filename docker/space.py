@@ -16,7 +16,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 PORT = 7860
 PARTS = ("bone_age", "steps", "pipelines", "configs", "models", "docker/entrypoint.sh", "docker/first_answer.py",
-         "pyproject.toml", "LICENSE", "requirements-build.lock", "requirements-serve.lock")  # fmt: skip
+         "pyproject.toml", "hatch_build.py", "LICENSE", "requirements-build.lock",
+         "requirements-serve.lock")  # fmt: skip
 OTHER_TARGETS = ("train", "tracking")
 README = """\
 ---

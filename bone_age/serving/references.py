@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bone_age.errors import ModelError
-from bone_age.provenance import PROJECT
+from bone_age.provenance import SHIPPED
 from bone_age.serving.bundle import CHECKSUMS, Bundle, load_bundle
 from bone_age.serving.predictor import Predictor, Warning
 
-REFERENCE_MODEL = PROJECT / "models" / "reference"
+REFERENCE_MODEL = SHIPPED / "models" / "reference"
 SYNTHETIC = Warning(
     "synthetic_model", "This model was trained on synthetic images; its answers mean nothing for a child."
 )
