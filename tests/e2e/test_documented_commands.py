@@ -96,8 +96,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
     policy = place / "policy.yaml"
     bounds = WIDE | {"inferiority_margin_months": 500, "subgroup_rows": 5}
     policy.write_text(yaml.safe_dump(MANUAL | {"bounds": bounds}))
-        yaml.safe_dump(MANUAL | {"bounds": WIDE | {"inferiority_margin_months": 500, "subgroup_rows": 5}})
-    )
     short: dict[str, Any] = {
         "architectures": {"xception_multi": {"freeze_batchnorm": True}},
         "ablations": {},
