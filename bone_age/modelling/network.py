@@ -50,9 +50,12 @@ def uses_sex(architecture: str) -> bool:
 def build_network(plan: PlannedTraining) -> Network:
     """Build the architecture of a plan, weights loaded and the part below `trainable_from` frozen.
 
+    The same plan gives the same weights, random ones too, however often it is built: frozen ones are kept nowhere else.
+
     Raises:
         InputError: The weights cannot be had or do not fit, or `trainable_from` names no layer.
     """
+    keras.utils.set_random_seed(plan.seed)
     size = plan.preprocessing.image_size_px
     recipe = plan.training
     image = keras.Input((size, size), dtype="uint8", name="image")

@@ -113,7 +113,7 @@ def _fit_all(stages: list[Stage], images: PreparedImages, home: Home, on_epoch: 
         with across_devices():
             network = build_network(stage.plan)
             if number:
-                network.full.set_weights(_best(stages[number - 1]).full.get_weights())
+                network.full.set_weights(_best(stages[:number]).full.get_weights())
             compile_model(network.trained, stage.plan.training)
         _fit(stage, network, images, home, _counted_on(on_epoch, len(_epochs_of(stages[:number]))))
         stage.history.finished = True
@@ -125,10 +125,13 @@ def _counted_on(on_epoch: EpochListener, epochs_before: int) -> EpochListener:
     return lambda epoch, figures: on_epoch(epochs_before + epoch, figures)
 
 
-def _best(stage: Stage) -> Network:
-    """The network of a stage with its best weights."""
-    network = build_network(stage.plan)
-    stage.checkpoint.restore_best(network.trained)
+def _best(stages: list[Stage]) -> Network:
+    """The network of the last of these stages with its best weights; what it froze is as those before it left it."""
+    before = _best(stages[:-1]).full.get_weights() if len(stages) > 1 else None
+    network = build_network(stages[-1].plan)
+    if before is not None:
+        network.full.set_weights(before)
+    stages[-1].checkpoint.restore_best(network.trained)
     return network
 
 
@@ -212,7 +215,7 @@ def _batches(
 
 def _write(plan: PlannedTraining, images: PreparedImages, stages: list[Stage], folder: Path) -> TrainedModel:
     last = stages[-1]
-    cut = _best(last)
+    cut = _best(stages)
     network = _uncut(last.plan, cut)
     network.full.save(folder / "model.keras", include_optimizer=False)
     export_onnx(network, folder / "model.onnx")

@@ -35,6 +35,12 @@ TINY: dict[str, Any] = {
     "ablations": {"xception_multi_clahe_off": {"preprocessing": {"clahe": None}}},
 }
 
+# One network that learns in seconds, for tests of what comes after a training.
+LIGHT: dict[str, Any] = {
+    "training": TINY["training"] | {"epochs": 1, "trainable_from": "block13_sepconv1"},
+    "architectures": {"xception_multi": {"freeze_batchnorm": True}},
+    "ablations": {},
+}
 
 # What MLflow holds of the one run of a pipeline whose name begins with argv[1], and of its artifacts below argv[2].
 RUN_IN_MLFLOW = """

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from bone_age.data.expectations import validate_dataset
+from bone_age.data.loading import load_dataset
 from bone_age.data.synthetic import write_synthetic
-from bone_age.settings import SyntheticData
+from bone_age.errors import InputError
+from bone_age.settings import DataSettings, SyntheticData, ValidationBounds
 from tests import empty_databases
 from tests.e2e.conftest import Finished, World
 
@@ -152,13 +155,15 @@ def hundred_megapixels(data: Path) -> None:
     spoil_images(data, lambda _: bomb)
 
 
-CASES: dict[Callable[[Path], None], tuple[str, ...]] = {
+QUICKLY_REFUSED: dict[Callable[[Path], None], tuple[str, ...]] = {
     missing_folder: ("data",),
     empty_folder: ("data",),
     missing_column: ("manifest.csv", "bone_age_months"),
     empty_csv: ("manifest.csv",),
     header_only: ("manifest.csv",),
     path_leaves_folder: ("manifest.csv", "../outside.png"),
+}
+REFUSED_BY_VALIDATION: dict[Callable[[Path], None], tuple[str, ...]] = {
     unknown_sex: ("manifest.csv:5", "X"),
     age_is_nan: ("manifest.csv:5", "nan"),
     age_is_negative: ("manifest.csv:5", "-4"),
@@ -174,16 +179,28 @@ CASES: dict[Callable[[Path], None], tuple[str, ...]] = {
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("spoil", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("spoil", [*QUICKLY_REFUSED, unknown_sex, truncated_images], ids=lambda case: case.__name__)
 def test_training_refuses_bad_data_in_one_line(
     spoil: Callable[[Path], None], world: World, data: Path, make_config: MakeConfig
 ) -> None:
     spoil(data)
     done = train(world, make_config(), data)
     assert done.exit_code == 2, done.err
-    for named in CASES[spoil]:
+    for named in (QUICKLY_REFUSED | REFUSED_BY_VALIDATION)[spoil]:
         assert named in done.error_line
     assert nothing_was_made(world)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("spoil", REFUSED_BY_VALIDATION, ids=lambda case: case.__name__)
+def test_validation_names_file_row_and_value(spoil: Callable[[Path], None], data: Path) -> None:
+    """What the pipeline's step does with each of them, without a pipeline around it."""
+    spoil(data)
+    with pytest.raises(InputError) as refused:
+        validate_dataset(load_dataset(DataSettings(source=str(data))), ValidationBounds()).raise_on_errors()
+    for named in REFUSED_BY_VALIDATION[spoil]:
+        assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_failed_validation_leaves_its_result_and_data_docs_in_mlflow(

@@ -22,7 +22,7 @@ import yaml
 from bone_age.data.synthetic import write_synthetic
 from bone_age.settings import SyntheticData
 from tests import empty_databases
-from tests.e2e.conftest import TINY, World, write_config
+from tests.e2e.conftest import LIGHT, World, write_config
 from tests.e2e.test_governance import APPROVED, MANUAL, WIDE
 from tests.unit.test_documentation import PAGES, PROJECT, identity, shell_blocks
 
@@ -96,10 +96,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
     policy = place / "policy.yaml"
     bounds = WIDE | {"inferiority_margin_months": 500, "subgroup_rows": 5}
     policy.write_text(yaml.safe_dump(MANUAL | {"bounds": bounds}))
-    short: dict[str, Any] = {
-        "architectures": {"xception_multi": {"freeze_batchnorm": True}},
-        "ablations": {},
-        "training": TINY["training"] | {"epochs": 1, "trainable_from": "block13_sepconv1"},
+    short = LIGHT | {
         "search": {"trials": 1, "space": {"dropout": {"low": 0, "high": 0.1}}},
         "data": {"source": "data"},
     }

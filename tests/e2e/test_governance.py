@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests import empty_databases
-from tests.e2e.conftest import Finished, World, write_config
+from tests.e2e.conftest import LIGHT, Finished, World, write_config
 
 WIDE = {
     "test_mae_months": 500, "test_mae_upper_months": 500, "share_of_baseline_mae": 50, "test_r2": -500,
@@ -33,7 +33,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path, Fini
     folder = tmp_path_factory.mktemp("waiting")
     policy = folder / "policy.yaml"
     policy.write_text(yaml.safe_dump(MANUAL | {"synthetic_bounds": WIDE}))
-    config = write_config(folder, architectures={"xception_multi": {}}, ablations={})
+    config = write_config(folder, **LIGHT)
     world = World(empty_databases.lay_into(folder / "home"))
     trained = world.run("train", "--config", config, "--policy", policy)
     assert trained.exit_code == 0, trained.err

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import World, write_config
+from tests.e2e.conftest import LIGHT, World, write_config
 
 TRIALS = int(os.environ.get("BONE_AGE_FAULT_TRIALS", "1"))
 STATE = """
@@ -56,7 +56,7 @@ def state_of(world: World) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
-    config = write_config(folder, architectures={"xception_multi": {}}, ablations={})
+    config = write_config(folder, **LIGHT | {"training": LIGHT["training"] | {"epochs": 3}})
     world = World(folder / "home")
     started = time.monotonic()
     done = world.run("train", "--config", config)

@@ -13,7 +13,6 @@ from tests.worlds import write_small_bundle
 
 def test_drift_that_a_pipeline_found_ends_the_command_with_3_and_its_run_well(world: World, tmp_path: Path) -> None:
     folder = write_small_bundle(tmp_path / "model", 5.0, held_out=sample(drawn(400, 1))).folder
-    world.home.mkdir()
     digest = load_bundle(folder).digest
     write(f"sqlite:///{world.home / 'predictions.db'}", drawn(150, 2, digest=digest, brighter=30))
     finished = world.run("monitor", "--model", folder, "--out", tmp_path / "out", "--pipeline", "--json")

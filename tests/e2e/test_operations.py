@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests import empty_databases
-from tests.e2e.conftest import TINY, World, write_config
-
-SHORT = {"training": TINY["training"] | {"epochs": 1}, "architectures": {"xception_multi": {}}, "ablations": {}}
+from tests.e2e.conftest import LIGHT, World, write_config
 
 
 @pytest.fixture(scope="module")
 def scheduled(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path, str]:
     """A home in which a scheduled run found reason to train one small network."""
     folder = tmp_path_factory.mktemp("scheduled")
-    world, config = World(empty_databases.lay_into(folder / "home")), write_config(folder, **SHORT)
+    world, config = World(empty_databases.lay_into(folder / "home")), write_config(folder, **LIGHT)
     finished = world.run("schedule", "--once", "--config", config)
     assert finished.exit_code == 0, finished.err
     return world, config, finished.out

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bone_age.data.manifest import sex_input
 from bone_age.data.prepared import PreparedImages
 from bone_age.errors import BoneAgeError
 from bone_age.modelling.trained import TrainedModel
+from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.settings import AugmentationSettings, Home, PlannedTraining
 
 
@@ -23,6 +25,14 @@ def weights_of(model: TrainedModel) -> list[np.ndarray]:
 
     loaded: list[np.ndarray] = keras.saving.load_model(model.folder / "model.keras").get_weights()
     return loaded
+
+
+def mae_of(model: TrainedModel, images: PreparedImages) -> float:
+    """Of the exported network, over the validation split, in months."""
+    rows = images.split("validation")
+    sex = sex_input(rows["sex"])
+    months = OnnxNetwork(model.onnx).predict_months(images.images[rows["array_row"].to_numpy()], sex)
+    return float(np.abs(months.ravel() - rows["bone_age_months"].to_numpy()).mean())
 
 
 def shallow(plan: PlannedTraining, **changes: object) -> PlannedTraining:
@@ -94,6 +104,17 @@ def test_a_training_stopped_within_an_epoch_goes_on_from_there(
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_a_last_stage_freezes_is_as_the_stage_before_left_it(
+    tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path
+) -> None:
+    from bone_age.modelling.training import train
+
+    deeper = ({"trainable_from": "block4_sepconv1", "learning_rate": 1e-2},)
+    plan = shallow(tiny_plan, freeze_batchnorm=True, learning_rate=5e-3, earlier_stages=deeper)
+    model = train(plan, tiny_images, home, tmp_path, lambda *_: None, "run")
+    assert mae_of(model, tiny_images) == pytest.approx(model.record.epochs[-1]["validation_mae"], abs=0.05)
+
+
 def test_a_stage_starts_from_the_best_weights_of_the_one_before(
     tiny_plan: PlannedTraining, tiny_images: PreparedImages, home: Home, tmp_path: Path
 ) -> None:
@@ -159,8 +180,10 @@ def test_a_model_with_a_frozen_part_trains_on_cached_features_and_is_saved_whole
 ) -> None:
     from bone_age.modelling.training import train
 
-    model = train(shallow(tiny_plan), tiny_images, home, tmp_path, lambda *_: None, "run")
+    plan = shallow(tiny_plan, learning_rate=5e-3, batchnorm_momentum=0.1)
+    model = train(plan, tiny_images, home, tmp_path, lambda *_: None, "run")
     assert model.record.onnx_difference_months < 1e-2
+    assert mae_of(model, tiny_images) == pytest.approx(model.record.epochs[-1]["validation_mae"], abs=0.05)
     features = sorted(home.feature_cache.glob("*/*.npy"))
     assert [file.name for file in features] == ["mirrored.npy", "upright.npy"]
     assert np.load(features[0], mmap_mode="r").dtype == np.float16
