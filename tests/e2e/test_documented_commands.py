@@ -31,6 +31,7 @@ NOT_RUN = {
     r"\.ci/run": "CI itself",
     r"make (images|test-images|space|backup|restore)": "needs containers; tests/unit/test_containers.py",
     r"docker |cp docker/\.env": "needs containers; tests/unit/test_containers.py, make test-images",
+    r"pip (wheel|install)": "tests/e2e/test_wheel.py",
     r"kubectl ": "needs a cluster; tests/unit/test_kubernetes.py",
     r"make mlflow": "mlflow's own server on the home that `bone-age env` names",
     r"mlflow models serve|curl -s http://127.0.0.1:5001": "tests/integration/test_mlflow_serving.py",
