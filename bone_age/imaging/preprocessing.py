@@ -131,18 +131,32 @@ def is_inverted(image: GreyImage) -> bool:
     _require_grey(image)
     thumbnail = _thumbnail(image, THUMBNAIL_PX)
     gradient = np.hypot(*_gradients(thumbnail))
+    return float(_structure_contrasts(_windows(thumbnail), _windows(gradient)).sum()) < 0
+
+
+def _windows(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Nine overlapping windows over the middle two thirds of a thumbnail, `[9, pixels]`."""
     side = THUMBNAIL_PX // 3
     starts = [round(THUMBNAIL_PX * sixths / 6) for sixths in (1, 2, 3)]
-    windows = [np.s_[top : top + side, left : left + side] for top in starts for left in starts]
-    return sum(_structure_contrast(thumbnail[at], gradient[at]) for at in windows) < 0
+    return np.stack([values[top : top + side, left : left + side].ravel() for top in starts for left in starts])
 
 
-def _structure_contrast(grey: npt.NDArray[np.float32], gradient: npt.NDArray[np.float32]) -> float:
-    """Median level of the quarter with the steepest gradient, less that of the flattest quarter, in SDs."""
-    quarter = grey.size // 4
-    by_gradient = grey.ravel()[np.argsort(gradient, axis=None, kind="stable")]
-    difference = np.median(by_gradient[-quarter:]) - np.median(by_gradient[:quarter])
-    return float(difference / (grey.std() + 1))
+def _structure_contrasts(grey: npt.NDArray[np.float32], gradient: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Median level of the quarter with the steepest gradient, less that of the flattest, in SDs; a figure a window.
+
+    The gradient's bits, which for floats from 0 on sort as it does, with the pixel's place below them are one number
+    that no other pixel has: the quarters are the same on every machine, and found without sorting all.
+    """
+    pixels = grey.shape[1]
+    quarter = pixels // 4
+    keys = gradient.view(np.uint32).astype(np.uint64) << np.uint64(32) | np.arange(pixels, dtype=np.uint64)
+    keys.partition((quarter - 1, pixels - quarter), axis=1)
+    places = (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)
+    flattest, steepest = (
+        np.median(np.take_along_axis(grey, of_quarter, axis=1), axis=1)
+        for of_quarter in (places[:, :quarter], places[:, pixels - quarter :])
+    )
+    return np.asarray((steepest - flattest) / (grey.std(axis=1) + 1), np.float64)
 
 
 def _quarter_turns(image: GreyImage, inverted: bool) -> int:
