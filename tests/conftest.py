@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import mlflow
 import pytest
 
@@ -21,6 +22,9 @@ from tests import empty_databases
 from tests.postgresql import postgresql_server, postgresql_url
 
 __all__ = ["postgresql_server", "postgresql_url"]
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no finding
+hypothesis.settings.load_profile("untimed")
 
 SETTINGS = EvaluationSettings(bootstrap_replicates=100)
 
