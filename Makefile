@@ -10,11 +10,12 @@ JOBS    ?= 2
 TRIALS  ?= 10
 IMAGES  ?= train serve tracking
 SPACE   ?= build/space
+STACK   ?= local
 TO      ?= backups/$(shell date -u +%Y%m%d-%H%M%S)
 SOURCES := bone_age steps pipelines benchmarks docker tests docs hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults bench lint format docs mlflow lock images test-images space backup restore clean
+.PHONY: help install run test faults bench lint format docs mlflow lock images test-images stack test-stack space backup restore clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +73,13 @@ images:  ## Build the images bone-age-train, -serve and -tracking (IMAGES="serve
 
 test-images: images  ## Build the images and run them: a small training, an answer over HTTP, a log-in
 	@BASE_IMAGE="$(BASE_IMAGE)" sh docker/test_images.sh $(IMAGES)
+
+stack: install  ## Register where steps run, and make it active (STACK=local, local_docker, kubernetes or kubeflow)
+	@$(BIN)/python -m pipelines.stacks $(STACK)
+
+test-stack: install  ## Build the image train, and run every step of a small training in a container of its own
+	@BASE_IMAGE="$(BASE_IMAGE)" sh docker/images.sh train
+	@sh docker/test_stack.sh
 
 space: install  ## Write the folder of a Hugging Face Docker Space (SPACE=build/space)
 	@$(BIN)/python docker/space.py $(SPACE)

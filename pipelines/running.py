@@ -29,6 +29,7 @@ from bone_age.settings import Home, TrainingConfig
 from pipelines.batch_inference import batch_inference_pipeline
 from pipelines.monitoring import monitoring_pipeline
 from pipelines.promotion import promotion_pipeline
+from pipelines.stacks import on_active_stack
 from pipelines.training import training_pipeline
 
 
@@ -72,7 +73,8 @@ def run_promotion(
     connect()
     source_utils.set_custom_source_root(str(PROJECT))
     run_name = f"promotion-{version}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    promotion_pipeline.with_options(run_name=run_name)(version, approver, reason, overrides, policy)
+    arguments = (version, approver, reason, overrides, policy)
+    on_active_stack(promotion_pipeline, run_name, *arguments)(*arguments)
     decision: Decision = _output(Client().get_pipeline_run(run_name), "promote_judged_version")
     return decision
 
@@ -110,7 +112,7 @@ def _run_of_one_step(pipeline: Any, kind: str, step: str, *arguments: Any) -> An
     run_name = f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     ended = "FAILED"
     try:
-        pipeline.with_options(run_name=run_name)(*arguments)
+        on_active_stack(pipeline, run_name, *arguments)(*arguments)
         ended = "FINISHED"
     finally:
         _close(run_name, ended)
@@ -123,7 +125,8 @@ def _run(config: TrainingConfig, policy: Policy, home: Home, dataset_key: str) -
     _close_killed_runs()
     run_name = f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     try:
-        training_pipeline.with_options(run_name=run_name)(config, policy, dataset_key, world_key())
+        arguments = (config, policy, dataset_key, world_key())
+        on_active_stack(training_pipeline, run_name, *arguments)(*arguments)
     except KeyboardInterrupt:
         _close(run_name, "KILLED")
         raise
