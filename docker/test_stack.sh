@@ -43,11 +43,9 @@ wait_for MLflow "$python" -c "from urllib.request import urlopen; urlopen('$MLFL
 "$python" -m pipelines.stacks local_docker
 "$python" -m pipelines.stacks local_docker  # twice is as good as once
 
-since=$(date +%s)
+# Who runs, looked at every second: containers are removed when done, and not every engine keeps its events.
+while sleep 1; do "$engine" ps --no-trunc --format '{{.ID}} {{.Image}}' >>"$place/started"; done & processes="$processes $!"
 "$python" -m bone_age.cli train --config docker/quickstart_small.yaml
-until=$(date +%s)
-"$engine" events --since "$since" --until "$until" --filter event=start --format '{{.ID}} {{.Image}}' >"$place/started" 2>/dev/null \
-    || "$engine" events --since "$since" --until "$until" --filter event=start --format '{{.ID}} {{.From}}' >"$place/started"
 
 "$python" - "$place/started" <<'PYTHON'
 import sys

@@ -31,6 +31,8 @@ NOT_RUN = {
     r"\.ci/run": "CI itself",
     r"make (images|test-images|space|backup|restore)": "needs containers; tests/unit/test_containers.py",
     r"docker |cp docker/\.env": "needs containers; tests/unit/test_containers.py, make test-images",
+    r"(RADIOGRAPHS=\S+ )?make stack |zenml (login|secret) ": "tests/unit/test_stacks.py",
+    r"export (KUBERNETES_CONTEXT|ARTIFACTS|BONE_AGE_DATABASE_URL)=": "a cluster's; tests/unit/test_stacks.py",
     r"pip (wheel|install)": "tests/e2e/test_wheel.py",
     r"kubectl ": "needs a cluster; tests/unit/test_kubernetes.py",
     r"make mlflow": "mlflow's own server on the home that `bone-age env` names",
