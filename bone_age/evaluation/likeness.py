@@ -143,10 +143,17 @@ def _principal(rows: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], 
 
     mean = rows.mean(axis=0)
     centred = rows - mean
-    width = rows.shape[1]
-    count = min(MAX_DIRECTIONS, max(len(rows) // ROWS_A_DIRECTION, 1), width)
-    variances, vectors = eigh(centred.T @ centred / (len(rows) - 1), subset_by_index=[width - count, width - 1])
+    count = min(MAX_DIRECTIONS, max(len(rows) // ROWS_A_DIRECTION, 1), rows.shape[1])
+    if len(rows) < rows.shape[1]:  # the same directions from the smaller of two matrices, where all of them vary
+        variances, weights = eigh(centred @ centred.T / (len(rows) - 1), subset_by_index=_last(count, len(rows)))
+        if variances.min() > _LEAST:
+            return mean, (centred.T @ weights / np.sqrt(variances * (len(rows) - 1))).T, variances
+    variances, vectors = eigh(centred.T @ centred / (len(rows) - 1), subset_by_index=_last(count, rows.shape[1]))
     return mean, vectors.T, np.maximum(variances, _LEAST)
+
+
+def _last(count: int, size: int) -> list[int]:
+    return [size - count, size - 1]
 
 
 def _parts(

@@ -16,6 +16,12 @@ import yaml
 
 from tests import empty_databases
 
+# What trains the last block alone is compiled in seconds.
+LAST_BLOCK = {
+    "xception": {"trainable_from": "block13_sepconv1", "freeze_batchnorm": True},
+    "resnet50": {"trainable_from": "conv5_block3_1_conv", "freeze_batchnorm": True},
+}
+
 # The smallest run that has every part: four architectures and an ablation, enough validation rows for intervals.
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -31,14 +37,20 @@ TINY: dict[str, Any] = {
         "head_units": 16,
         "huber_delta_months": 40,
     },
+    "architectures": {
+        "xception_single": LAST_BLOCK["xception"],
+        "xception_multi": {},
+        "resnet50_single": LAST_BLOCK["resnet50"],
+        "resnet50_multi": LAST_BLOCK["resnet50"],
+    },
     "evaluation": {"bootstrap_replicates": 200},
     "ablations": {"xception_multi_clahe_off": {"preprocessing": {"clahe": None}}},
 }
 
 # One network that learns in seconds, for tests of what comes after a training.
 LIGHT: dict[str, Any] = {
-    "training": TINY["training"] | {"epochs": 1, "trainable_from": "block13_sepconv1"},
-    "architectures": {"xception_multi": {"freeze_batchnorm": True}},
+    "training": TINY["training"] | {"epochs": 1},
+    "architectures": {"xception_multi": LAST_BLOCK["xception"]},
     "ablations": {},
 }
 
