@@ -15,7 +15,7 @@ TO      ?= backups/$(shell date -u +%Y%m%d-%H%M%S)
 SOURCES := bone_age steps pipelines benchmarks docker tests docs hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage faults bench lint format docs mlflow lock images test-images stack test-stack space backup restore clean
+.PHONY: help install run test coverage faults bench lint format docs mlflow lock images test-images stack test-stack test-services space backup restore clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ stack: install  ## Register where steps run, and make it active (STACK=local, lo
 test-stack: install  ## Build the image train, and run every step of a small training in a container of its own
 	@BASE_IMAGE="$(BASE_IMAGE)" sh docker/images.sh train
 	@sh docker/test_stack.sh
+
+test-services: install  ## Run what docker/compose.yaml describes, without containers, and all that one does with it
+	@sh docker/test_services.sh
 
 space: install  ## Write the folder of a Hugging Face Docker Space (SPACE=build/space)
 	@$(BIN)/python docker/space.py $(SPACE)

@@ -46,6 +46,7 @@ ALL = (
     Benchmark("Preprocessing, copies of 299 px", "copies", "preprocessing", ("--folder", COPIES)),
     Benchmark("A training step", "training_step", "training_step", ("--size", "160", "--images", "320")),
     Benchmark("An epoch on kept features", "training_epoch", "training_epoch"),
+    Benchmark("Until 12 months", "time_to_accuracy", "time_to_accuracy", ("--data", "{radiographs}")),
     Benchmark("One answer", "serving_latency", "serving_latency", ("--image", FULL_SIZE + "/{one}")),
     Benchmark("Many answers", "batch", "batch_memory", ("--compare",)),
     Benchmark(

@@ -18,6 +18,7 @@ from bone_age.errors import BoneAgeError
 from bone_age.settings import Home
 
 EXPERIMENT = "bone-age"
+_active: set[str] = set()  # where the experiment was made the current one
 
 
 def connect() -> mlflow.MlflowClient:
@@ -40,7 +41,11 @@ def connect() -> mlflow.MlflowClient:
             except MlflowException:
                 if client.get_experiment_by_name(EXPERIMENT) is None:  # else another process was first
                     raise
-        mlflow.set_experiment(EXPERIMENT)
+            _active.clear()
+        if _active != {home.tracking_uri}:  # asked of the server once, not with every question
+            mlflow.set_experiment(EXPERIMENT)
+            _active.clear()
+            _active.add(home.tracking_uri)
     except Exception as error:
         raise BoneAgeError(f"MLflow does not answer: {first_line(error)}") from error
     return client

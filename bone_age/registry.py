@@ -197,8 +197,7 @@ def resolve(reference: str) -> tuple[str, Path]:
 def _download(version: ModelVersion) -> Path:
     """The bundle's folder: in place where the store is local, else fetched once into a temporary folder."""
     uri = f"models:/{version.name}/{version.version}"
-    try:
-        local = mlflow.artifacts.download_artifacts(artifact_uri=uri)
+    try:  # the bundle alone: beside it lies the code, hundreds of files that a server would be asked for one by one
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/artifacts/{BUNDLE}"))
     except Exception as error:  # each artifact store has its own errors
         raise ModelError(f"{uri}: its files cannot be read: {first_line(error)}") from None
-    return Path(local) / "artifacts" / BUNDLE

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, ValidationError
 from zenml.client import Client
 from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
-from zenml.enums import StackComponentType
+from zenml.enums import ExecutionMode, StackComponentType
 from zenml.integrations.registry import integration_registry
 from zenml.models import ComponentResponse
 from zenml.pipelines.pipeline_definition import Pipeline
@@ -118,10 +118,17 @@ def register_stack(name: str) -> str:
 def on_active_stack(pipeline: Pipeline, run_name: str, *arguments: Any) -> Pipeline:
     """The pipeline as the active stack's file wants it run; as it is where the file says nothing.
 
+    What failed ends the run at once, where the orchestrator can do that; Kubeflow's goes on with steps that do not
+    need what failed, and is refused anything else.
+
     Args:
         arguments: The pipeline's own; which steps there are depends on them.
     """
-    wanted = (Client().active_stack_model.labels or {}).get(RUN_LABEL) or {}
+    client = Client()
+    modes = client.active_stack.orchestrator.supported_execution_modes
+    if ExecutionMode.FAIL_FAST not in modes:
+        pipeline = pipeline.with_options(execution_mode=ExecutionMode.CONTINUE_ON_FAILURE)
+    wanted = (client.active_stack_model.labels or {}).get(RUN_LABEL) or {}
     if not any(wanted.values()):
         return pipeline.with_options(run_name=run_name)
     drawn = pipeline.copy()

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from bone_age.errors import InputError
-from bone_age.evaluation import plots
 from bone_age.evaluation.bootstrap import Estimate
 from bone_age.evaluation.intervals import IntervalCalibration
 from bone_age.evaluation.metrics import Metrics, ScoredRows, measure
@@ -102,6 +101,8 @@ class Evaluation:
 
     def save(self, folder: Path) -> None:
         """Write what `save_tables` does, and `plots/*.png`, which take another 2 s."""
+        from bone_age.evaluation import plots  # Matplotlib and SciPy, which readers of stored figures do without
+
         for name, draw in plots.OF_AN_EVALUATION.items():
             write_whole(folder / "plots" / name, plots.to_png(draw(self)))
         self.save_tables(folder)

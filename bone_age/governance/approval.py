@@ -12,8 +12,9 @@ from bone_age.governance.gate import Decision, Gate
 from bone_age.governance.gates import judge
 from bone_age.governance.ledger import Ledger
 from bone_age.governance.policy import Policy
+from bone_age.governance.promotions import promotion_of
 from bone_age.governance.ruling import LEDGER_REASON_CHARACTERS, Ruling
-from bone_age.governance.stored import incumbent_now, promotion_of, recorded_bundle, recorded_evidence, store_policy
+from bone_age.governance.stored import incumbent_now, recorded_bundle, recorded_evidence, store_policy
 from bone_age.governance.succession import install, reconcile
 from bone_age.plain_text import is_blank, is_hidden, on_one_line
 from bone_age.provenance import provenance

@@ -12,7 +12,8 @@ from bone_age.errors import BoneAgeError
 from bone_age.governance.audit_bundle import attached
 from bone_age.governance.entries import Entry, Event
 from bone_age.governance.ledger import Ledger
-from bone_age.governance.stored import evidence_digests, load_evidence, promotion_of
+from bone_age.governance.promotions import promotion_of
+from bone_age.governance.stored import evidence_digests, load_evidence
 from bone_age.mlflow_connection import connect, first_line
 from bone_age.registry import VersionFacts
 from bone_age.serving.bundle import Bundle, load_bundle

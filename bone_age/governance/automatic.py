@@ -17,15 +17,9 @@ from bone_age.governance.entries import Event
 from bone_age.governance.gate import Decision, Gate
 from bone_age.governance.gates import judge
 from bone_age.governance.policy import Policy
+from bone_age.governance.promotions import overridden_gates, promotion_of, standing_overrides
 from bone_age.governance.ruling import Ruling
-from bone_age.governance.stored import (
-    incumbent_now,
-    overridden_gates,
-    promotion_of,
-    recorded_bundle,
-    recorded_evidence,
-    standing_overrides,
-)
+from bone_age.governance.stored import incumbent_now, recorded_bundle, recorded_evidence
 from bone_age.governance.succession import install, reconcile
 from bone_age.provenance import operator
 

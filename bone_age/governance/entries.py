@@ -57,7 +57,8 @@ class Event(StrEnum):
     PRUNED = "pruned"
 
 
-NEW_CHAMPION = (Event.PROMOTED, Event.ROLLED_BACK, Event.ALIAS_REPAIRED)
+ACTS = {Event.PROMOTED: "promotion", Event.ROLLED_BACK: "rollback", Event.ALIAS_REPAIRED: "repair of the alias"}
+NEW_CHAMPION = tuple(ACTS)
 CLOSES_INTENT = (*NEW_CHAMPION, Event.ABANDONED)
 
 

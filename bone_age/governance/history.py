@@ -8,11 +8,10 @@ from typing import Any
 
 from bone_age.errors import InputError
 from bone_age.governance.chain import Reign
-from bone_age.governance.entries import Event
+from bone_age.governance.entries import ACTS, Event
 from bone_age.governance.gate import Gate
 from bone_age.governance.ledger import Ledger
-from bone_age.governance.stored import overridden_gates, promotion_of
-from bone_age.governance.succession import ACTS
+from bone_age.governance.promotions import overridden_gates, promotion_of
 from bone_age.plain_text import on_one_line
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

@@ -11,7 +11,8 @@ from bone_age.governance.entries import Event, NewEntry
 from bone_age.governance.evidence import Evidence, Incumbent
 from bone_age.governance.gate import Decision, Gate, Outcome, shown
 from bone_age.governance.policy import Policy
-from bone_age.governance.stored import evidence_path, standing_overrides, store_policy
+from bone_age.governance.promotions import standing_overrides
+from bone_age.governance.stored import evidence_path, store_policy
 from bone_age.provenance import provenance
 
 LEDGER_REASON_CHARACTERS = 2000

@@ -16,9 +16,8 @@ from bone_age import registry
 from bone_age.errors import BoneAgeError, ModelError
 from bone_age.governance.anchoring import open_ledger
 from bone_age.governance.chain import Chain
-from bone_age.governance.entries import NEW_CHAMPION, Entry, Event, NewEntry
+from bone_age.governance.entries import NEW_CHAMPION, Event, NewEntry
 from bone_age.governance.evidence import Evidence, Incumbent
-from bone_age.governance.gate import Gate
 from bone_age.governance.policy import Policy
 from bone_age.mlflow_connection import connect, first_line, reopened
 from bone_age.provenance import lock_of, operator, provenance
@@ -150,28 +149,6 @@ def evidence_digests(ledger: Chain, version: int) -> list[str]:
     entries = ledger.entries(events=NAMES_EVIDENCE)
     found = [entry.details.get("evidence_sha256") for entry in entries if entry.version == version]
     return list(dict.fromkeys(str(digest) for digest in found if digest))
-
-
-def promotion_of(ledger: Chain, version: int) -> Entry | None:
-    """The last entry that made a version champion on evidence."""
-    entries = [entry for entry in ledger.entries(events=(Event.PROMOTED,)) if entry.version == version]
-    return entries[-1] if entries else None
-
-
-def overridden_gates(promotion: Entry | None) -> dict[str, Gate]:
-    """The gates that a person let pass in that promotion, by name."""
-    gates = promotion.details.get("gates", []) if promotion else []
-    overridden = [{name: gate[name] for name in Gate.model_fields} for gate in gates if gate["overridden_by"]]
-    return {gate["name"]: Gate.model_validate(gate) for gate in overridden}
-
-
-def standing_overrides(ledger: Chain) -> tuple[str, ...]:
-    """Gates that today's champion did not pass, with who let it, and why: said wherever its figures are shown."""
-    champion = ledger.champion_on()
-    if champion is None or champion.version is None:
-        return ()
-    gates = overridden_gates(promotion_of(ledger, champion.version)).values()
-    return tuple(f"champion version {champion.version}: {gate}" for gate in gates)
 
 
 def incumbent_now(ledger: Chain) -> Incumbent | None:

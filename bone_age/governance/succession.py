@@ -19,13 +19,12 @@ from mlflow.entities.model_registry import ModelVersion
 from bone_age import registry
 from bone_age.errors import BoneAgeError, LedgerConditionError
 from bone_age.governance.chain import Chain
-from bone_age.governance.entries import Entry, Event, NewEntry
+from bone_age.governance.entries import ACTS, Entry, Event, NewEntry
 from bone_age.governance.ledger import Ledger, Refusal, unless_champion_changed
 from bone_age.provenance import operator
 from bone_age.registry import VersionFacts
 
 OTHER_HOST_SECONDS = 600  # an intent of another machine is taken for dead after this
-ACTS = {Event.PROMOTED: "promotion", Event.ROLLED_BACK: "rollback", Event.ALIAS_REPAIRED: "repair of the alias"}
 _at_work: set[str] = set()  # tokens of the intents that this process is at
 
 

@@ -285,9 +285,7 @@ def process_of_large_files() -> Iterator[DecodingProcess]:
 
 
 @pytest.mark.parametrize("name", LARGE_FILES)
-def test_the_largest_pictures_are_decoded_within_the_limit(
-    process_of_large_files: DecodingProcess, name: str
-) -> None:
+def test_the_largest_pictures_are_decoded_within_the_limit(process_of_large_files: DecodingProcess, name: str) -> None:
     outcome = process_of_large_files.decode(LARGE_FILES[name]())
     assert outcome.refusal is None
     assert is_picture_or_refusal(outcome)
