@@ -116,7 +116,7 @@ def test_zenml_s_server_holds_the_run_and_its_steps(composed: Composed) -> None:
 import json
 import steps
 from zenml.client import Client
-[run] = Client().list_pipeline_runs(pipeline_name="training").items or [None]
+[run] = Client().list_pipeline_runs(pipeline_name="bone-age-training").items or [None]
 print(json.dumps([Client().zen_store.url, run.status.value, len(run.steps)]))
 """
     path = f"import sys; sys.path.insert(0, {str(DOCKER.parent)!r})\n"

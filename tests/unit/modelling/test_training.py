@@ -109,7 +109,7 @@ def test_what_a_last_stage_freezes_is_as_the_stage_before_left_it(
 ) -> None:
     from bone_age.modelling.training import train
 
-    deeper = ({"trainable_from": "block4_sepconv1", "learning_rate": 1e-2},)
+    deeper = ({"trainable_from": "block11_sepconv1", "learning_rate": 1e-2},)
     plan = shallow(tiny_plan, freeze_batchnorm=True, learning_rate=5e-3, earlier_stages=deeper)
     model = train(plan, tiny_images, home, tmp_path, lambda *_: None, "run")
     assert mae_of(model, tiny_images) == pytest.approx(model.record.epochs[-1]["validation_mae"], abs=0.05)

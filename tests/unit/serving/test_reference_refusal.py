@@ -72,12 +72,12 @@ def test_real_hands_are_neither_refused_nor_turned_and_hardly_flagged(
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_turned_hands_are_put_right_or_flagged(turns: int, predictor: Predictor, originals: list[GreyImage]) -> None:
     righted = []
-    for image in originals[::2]:
+    for image in originals[turns - 1 :: 3]:
         found = predictor.answer(np.ascontiguousarray(np.rot90(image, turns)), "F")  # type: ignore[arg-type]
         assert {"rotated", "unlike_training"} & set(codes(found))
         if "rotated" in codes(found):
             righted.append(found.prediction.bone_age_months - predictor.predict(image, "F").bone_age_months)
-    assert len(righted) >= 10
+    assert len(righted) >= 6
     assert np.mean(np.abs(righted)) < 2
 
 
