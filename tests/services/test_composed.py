@@ -202,12 +202,13 @@ def test_everything_is_destroyed_and_comes_back(composed: Composed) -> None:
     compose = composed.folder / "compose"
     compose.write_text(COMPOSE.format(python=sys.executable, folder=composed.folder))
     compose.chmod(0o755)
-    connect = {"PGHOST": "127.0.0.1", "PGPASSWORD": composed.secrets["POSTGRES_PASSWORD"], "MYSQL_HOST": "127.0.0.1"}
-    environments = {
-        service: composed.environment(service)
-        | (connect if service == "postgres" else {"MYSQL_HOST": "127.0.0.1"} if service == "zenml-database" else {})
-        for service in ("postgres", "zenml-database", "mlflow", "scheduler")
+    within = {
+        "postgres": {"PGHOST": "127.0.0.1", "PGPASSWORD": composed.secrets["POSTGRES_PASSWORD"]},
+        "zenml-database": {"MYSQL_UNIX_PORT": str(composed.volume("zenml-database") / "socket")},
+        "mlflow": {},
+        "scheduler": {},
     }
+    environments = {service: composed.environment(service) | more for service, more in within.items()}
     (composed.folder / "environments.json").write_text(json.dumps(environments))
     before = composed.run("scheduler", "bone-age", "history", "--json").stdout
     script = os.environ | {"COMPOSE": str(compose)}
