@@ -202,9 +202,11 @@ def test_everything_is_destroyed_and_comes_back(composed: Composed) -> None:
     compose = composed.folder / "compose"
     compose.write_text(COMPOSE.format(python=sys.executable, folder=composed.folder))
     compose.chmod(0o755)
+    database = composed.volume("zenml-database")  # whose clients read where its socket is from the user's own file
+    (composed.folder / ".my.cnf").write_text(f"[client]\nsocket = {database / 'socket'}\n")
     within = {
         "postgres": {"PGHOST": "127.0.0.1", "PGPASSWORD": composed.secrets["POSTGRES_PASSWORD"]},
-        "zenml-database": {"MYSQL_UNIX_PORT": str(composed.volume("zenml-database") / "socket")},
+        "zenml-database": {"HOME": str(composed.folder)},
         "mlflow": {},
         "scheduler": {},
     }
@@ -218,6 +220,8 @@ def test_everything_is_destroyed_and_comes_back(composed: Composed) -> None:
 
     composed.stop(*list(composed.running))
     shutil.rmtree(composed.folder / "volumes")
+    for service in ("mlflow", "scheduler"):  # empty ones, as Compose makes them
+        composed.volume(service)
     composed.start("postgres", "zenml-database")
     restore = ["sh", DOCKER / "restore.sh", backup]
     done = subprocess.run(restore, env=script, capture_output=True, text=True, check=False)
