@@ -33,7 +33,7 @@ run: install  ## Train on embedded synthetic hands, compare, register and promot
 test: install  ## Run all tests, JOBS=2 at a time (BONE_AGE_RSNA_DIR=DIR adds those on real radiographs)
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-coverage: install  ## Run them with the lines and branches counted that they reach, which takes a third longer
+coverage: install  ## Run them with the lines and branches counted that they reach, which takes longer
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=term:skip-covered --cov-report=xml
 

@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.all [--radiographs DIR] [--only NAME ...]
 
 Figures lie in `build/benchmarks/`, a file a benchmark, beside what each printed; with `--only` the others are kept. The
-table says where radiographs were absent, a benchmark failed, or a figure misses what is asked. Takes an hour and a half
-on two cores, which should have nothing else to do.
+table says where radiographs were absent, a benchmark failed, or a figure misses what is asked. Takes two hours on two
+cores, which should have nothing else to do; one of them wants Xception's ImageNet weights in `build/`.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Composed:
             self._run("postgres", *initdb, **user)
         (data / "postmaster.pid").unlink(missing_ok=True)
         server = [programs / "postgres", "-D", data, "-p", str(PORTS["postgres"]), "-k", data.parent]
-        self._open("postgres", *server, "-c", "listen_addresses=127.0.0.1", **user)
+        self._serve("postgres", *server, "-c", "listen_addresses=127.0.0.1", **user)
         connect = {"PGHOST": "127.0.0.1", "PGPASSWORD": environment["POSTGRES_PASSWORD"]}
         ready = [programs / "pg_isready", "--host", "127.0.0.1"]
         self._wait("postgres", lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0)
@@ -126,7 +126,7 @@ class Composed:
         server = ["mariadbd", "--no-defaults", f"--datadir={data}", f"--socket={socket_file}", "--user=mysql"]
         port = PORTS["zenml-database"]
         server += ["--bind-address=127.0.0.1", "--log-bin-trust-function-creators=1"]
-        self._open("zenml-database", *server, f"--port={port}")
+        self._serve("zenml-database", *server, f"--port={port}")
         self._wait("zenml-database", lambda: _listens(port))
         if is_new:
             statements = "; ".join(
@@ -151,19 +151,19 @@ class Composed:
         path = {"PATH": f"{tools('tracking')}{os.pathsep}{os.environ['PATH']}"}
         environment = self.environment("mlflow") | of_image | path
         told = [part.replace("/data", str(self.volume("mlflow"))) for part in json.loads(command)]
-        self._open("mlflow", tools("tracking") / told[0], *told[1:], env=environment)
+        self._serve("mlflow", tools("tracking") / told[0], *told[1:], env=environment)
         self._wait("mlflow", lambda: httpx.get("http://mlflow:5000/health").is_success)
 
     def _start_zenml(self) -> None:
         environment = self.environment("zenml") | {"ZENML_CONFIG_PATH": str(self.volume("zenml"))}
         environment |= {"ZENML_SERVER_DEPLOYMENT_TYPE": "docker", "ZENML_LOGGING_VERBOSITY": "WARN"}
         server = [tools("zenml") / "uvicorn", "zenml.zen_server.zen_server_api:app", "--host", "127.0.0.1"]
-        self._open("zenml", *server, "--port", str(PORTS["zenml"]), "--no-server-header", env=environment)
+        self._serve("zenml", *server, "--port", str(PORTS["zenml"]), "--no-server-header", env=environment)
         self._wait("zenml", lambda: httpx.get("http://zenml:8080/health").is_success)
 
     def _start_serve(self) -> None:
         command = [sys.executable, "-m", "bone_age.cli", "serve", "--host", "127.0.0.1", "--port", str(PORTS["serve"])]
-        self._open("serve", *command, env=self.environment("serve"))
+        self._serve("serve", *command, env=self.environment("serve"))
         self._wait("serve", lambda: httpx.get("http://serve:8000/readyz").is_success)
 
     def _start_prometheus(self) -> None:
@@ -173,24 +173,29 @@ class Composed:
         text = text.replace("/run/secrets", str(folder)).replace("/etc/prometheus", str(DOCKER / "prometheus"))
         (folder / "prometheus.yml").write_text(text.replace("scrape_interval: 15s", "scrape_interval: 1s"))
         options = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
-        self._open("prometheus", "prometheus", *options, f"--web.listen-address=127.0.0.1:{PORTS['prometheus']}")
+        self._serve("prometheus", "prometheus", *options, f"--web.listen-address=127.0.0.1:{PORTS['prometheus']}")
         self._wait("prometheus", lambda: httpx.get("http://prometheus:9090/-/ready").is_success)
 
     # processes --------------------------------------------------------------------------------------------------------
 
     def run(self, service: str, *command: str | Path) -> subprocess.CompletedProcess[str]:
         """A command as in that service's container, to its end."""
+        process = self.open(service, *command)
+        out, err = process.communicate(timeout=900)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def open(self, service: str, *command: str | Path) -> subprocess.Popen[str]:
+        """The same, not waited for."""
         told = [str(part) for part in command]
         if told[0] == "bone-age":
             told = [sys.executable, "-m", "bone_age.cli", *told[1:]]
-        return subprocess.run(
-            told, env=self.environment(service), capture_output=True, text=True, timeout=900, check=False, cwd="/"
-        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(told, stdout=pipe, stderr=pipe, text=True, env=self.environment(service), cwd="/")
 
     def log(self, service: str) -> str:
         return (self.folder / "logs" / service).read_text(errors="replace")
 
-    def _open(self, service: str, *command: str | Path, **options: Any) -> None:
+    def _serve(self, service: str, *command: str | Path, **options: Any) -> None:
         with (self.folder / "logs" / service).open("ab") as log:
             self.running[service] = subprocess.Popen(
                 [str(part) for part in command], stdout=log, stderr=log, start_new_session=True, cwd="/", **options

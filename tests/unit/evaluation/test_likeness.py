@@ -78,6 +78,18 @@ def test_features_that_are_not_finite_are_as_far_as_can_be(value: float, likenes
         Likeness.fit(np.vstack([hands(MIN_ROWS, 7), features]))
 
 
+@pytest.mark.parametrize("n", [40, 55])
+def test_fewer_radiographs_than_features_give_the_axes_of_their_covariance(n: int) -> None:
+    """They come from the smaller matrix of the two; both have them."""
+    features = np.random.default_rng(n).standard_normal((n, 64))
+    found = Likeness.fit(features)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    variances, axes = np.linalg.eigh(np.cov(unit.T))
+    count = len(found.variances)
+    np.testing.assert_allclose(found.variances, variances[-count:], rtol=1e-4)
+    np.testing.assert_allclose(np.abs((found.directions * axes.T[-count:]).sum(axis=1)), 1, rtol=1e-4)
+
+
 def test_too_few_radiographs_are_refused_by_number() -> None:
     with pytest.raises(InputError, match=f"19 training radiographs, needs {MIN_ROWS}"):
         Likeness.fit(hands(MIN_ROWS - 1, 8))
