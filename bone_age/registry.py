@@ -14,16 +14,23 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import mlflow
+from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from bone_age.errors import ModelError
 from bone_age.mlflow_connection import connect, first_line, reopened
+from bone_age.scratch import scratch_folder
 from bone_age.serving.bundle import Bundle
 
 REGISTERED_MODEL = "bone-age"
 CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE = "bundle"
+_BUNDLE_IN_VERSION = f"artifacts/{BUNDLE}"  # beside it lies the code, hundreds of files that a server is asked for
+_fetched: dict[tuple[str, int], Path] = {}
 
 
 @dataclass(frozen=True)
@@ -195,9 +202,18 @@ def resolve(reference: str) -> tuple[str, Path]:
 
 
 def _download(version: ModelVersion) -> Path:
-    """The bundle's folder: in place where the store is local, else fetched once into a temporary folder."""
+    """The bundle's folder: in place where the store is local, else fetched once by a process, until that ends."""
     uri = f"models:/{version.name}/{version.version}"
-    try:  # the bundle alone: beside it lies the code, hundreds of files that a server would be asked for one by one
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/artifacts/{BUNDLE}"))
+    try:
+        store = get_artifact_repository(uri)
+        while isinstance(store, ModelsArtifactRepository):
+            store = store.repo
+        if isinstance(store, LocalArtifactRepository):
+            return Path(download_artifacts(f"{uri}/{_BUNDLE_IN_VERSION}"))
+        key = (uri, version.creation_timestamp)  # a number may be given again, to another model
+        if key not in _fetched:
+            place = str(scratch_folder())
+            _fetched[key] = Path(download_artifacts(f"{uri}/{_BUNDLE_IN_VERSION}", dst_path=place))
+        return _fetched[key]
     except Exception as error:  # each artifact store has its own errors
         raise ModelError(f"{uri}: its files cannot be read: {first_line(error)}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from unittest.mock import patch
 
 from bone_age.errors import BoneAgeError
 from bone_age.housekeeping.check import Check, State
@@ -30,8 +31,6 @@ def examine(home: Home, orchestrator: Callable[[], Iterator[Check]]) -> list[Che
     Args:
         orchestrator: Looks at what the library itself does not know.
     """
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
     parts: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
         ("installation", installation_checks),
         ("home", lambda: home_checks(home)),
@@ -44,12 +43,13 @@ def examine(home: Home, orchestrator: Callable[[], Iterator[Check]]) -> list[Che
         ("optional parts", optional_checks),
     )
     found: list[Check] = []
-    for name, part in parts:
-        try:
-            found += part()
-        except Exception as error:  # whatever is broken is what is looked for
-            said = str(error) if isinstance(error, BoneAgeError) else f"{type(error).__name__}: {first_line(error)}"
-            found.append(Check(name, State.ERROR, without_passwords(said), "run again with --debug"))
+    with patch.dict(os.environ, PATIENCE):
+        for name, part in parts:
+            try:
+                found += part()
+            except Exception as error:  # whatever is broken is what is looked for
+                said = str(error) if isinstance(error, BoneAgeError) else f"{type(error).__name__}: {first_line(error)}"
+                found.append(Check(name, State.ERROR, without_passwords(said), "run again with --debug"))
     return found
 
 

@@ -64,6 +64,17 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert "secret-word" not in repr(checks)
 
 
+def test_a_server_that_is_away_is_not_waited_for_as_in_a_training() -> None:
+    seen: list[str] = []
+
+    def orchestrator() -> Iterator[Check]:
+        seen.append(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+        return iter(())
+
+    examine(Home(), orchestrator)
+    assert seen == ["1"] != [os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]]
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
