@@ -49,6 +49,7 @@ lint: install  ## Check style, types and the rules of the architecture
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
 
 format: install  ## Put the code into its standard form
 	$(BIN)/ruff check --fix $(SOURCES)
