@@ -30,7 +30,8 @@ REGISTERED_MODEL = "bone-age"
 CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE = "bundle"
 _BUNDLE_IN_VERSION = f"artifacts/{BUNDLE}"  # beside it lies the code, hundreds of files that a server is asked for
-_fetched: dict[tuple[str, int], Path] = {}
+_FETCHED_KEPT = 4  # more than one piece of work compares; a server that follows promotions for a year fills no disk
+_fetched: dict[tuple[str, int], tuple[Path, Path]] = {}
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def resolve(reference: str) -> tuple[str, Path]:
 
 
 def _download(version: ModelVersion) -> Path:
-    """The bundle's folder: in place where the store is local, else fetched once by a process, until that ends."""
+    """The bundle's folder: in place where the store is local, else fetched once by a process, as long as it is new."""
     uri = f"models:/{version.name}/{version.version}"
     try:
         store = get_artifact_repository(uri)
@@ -210,10 +211,18 @@ def _download(version: ModelVersion) -> Path:
             store = store.repo
         if isinstance(store, LocalArtifactRepository):
             return Path(download_artifacts(f"{uri}/{_BUNDLE_IN_VERSION}"))
-        key = (uri, version.creation_timestamp)  # a number may be given again, to another model
-        if key not in _fetched:
-            place = str(scratch_folder())
-            _fetched[key] = Path(download_artifacts(f"{uri}/{_BUNDLE_IN_VERSION}", dst_path=place))
-        return _fetched[key]
+        return _fetched_once(uri, version.creation_timestamp)
     except Exception as error:  # each artifact store has its own errors
         raise ModelError(f"{uri}: its files cannot be read: {first_line(error)}") from None
+
+
+def _fetched_once(uri: str, created_ms: int) -> Path:
+    key = (uri, created_ms)  # a number may be given again, to another model
+    place, bundle = _fetched.pop(key, (None, None))
+    if place is None or bundle is None:
+        place = scratch_folder()
+        bundle = Path(download_artifacts(f"{uri}/{_BUNDLE_IN_VERSION}", dst_path=str(place)))
+    _fetched[key] = (place, bundle)  # last, as the most recently asked for
+    for old in list(_fetched)[:-_FETCHED_KEPT]:
+        shutil.rmtree(_fetched.pop(old)[0], ignore_errors=True)
+    return bundle

@@ -74,6 +74,22 @@ def test_a_version_is_fetched_once_into_the_home_and_leaves_nothing_elsewhere(
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_server_that_follows_promotions_fills_no_disk(
+    store: Path, home: Home, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_FETCHED_KEPT", 1)
+    folders = []
+    for seed in (1, 2):
+        with tracking.architecture_run(PIPELINE, f"xception_multi_{seed}") as run_id:
+            pass
+        version = registry.register_bundle(tiny_bundle, run_id, {}, "tiny")
+        folders.append(registry.resolve(f"models:/bone-age/{version}")[1])
+    assert [folder.exists() for folder in folders] == [False, True]
+    again = registry.resolve("models:/bone-age/1")[1]
+    assert load_bundle(again).onnx_sha256 == load_bundle(tiny_bundle).onnx_sha256
+    assert not folders[1].exists()
+
+
 def test_files_that_are_gone_are_said_in_one_line(store: Path, home: Home, tiny_bundle: Path) -> None:
     with tracking.architecture_run(PIPELINE, "xception_multi") as run_id:
         pass
