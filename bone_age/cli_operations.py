@@ -218,11 +218,10 @@ def _keep(job: Job, times: Cron, home: Home) -> None:
         _tell(result)
         return result.again_at
 
-    print(
-        f"{job.config.name}: looks at '{times.expression}' whether there is reason to train; Ctrl-C ends it", flush=True
-    )
+    begins = f"{job.config.name}: looks at '{times.expression}' whether there is reason to train; Ctrl-C ends it"
     try:
         with ended_by_signals():
+            print(begins, flush=True)
             keep(times, run, last_decided(open_ledger(), job))
     except KeyboardInterrupt:  # how a schedule is ended; a training that ran has been ended and recorded
         print(f"{job.config.name}: ended", flush=True)
