@@ -203,7 +203,7 @@ def resolve(reference: str) -> tuple[str, Path]:
 
 
 def _download(version: ModelVersion) -> Path:
-    """The bundle's folder: in place where the store is local, else fetched once by a process, as long as it is new."""
+    """The bundle's folder: in place where the store is local, else fetched; a process keeps the last few it fetched."""
     uri = f"models:/{version.name}/{version.version}"
     try:
         store = get_artifact_repository(uri)
@@ -218,11 +218,10 @@ def _download(version: ModelVersion) -> Path:
 
 def _fetched_once(uri: str, created_ms: int) -> Path:
     key = (uri, created_ms)  # a number may be given again, to another model
-    place, bundle = _fetched.pop(key, (None, None))
-    if place is None or bundle is None:
+    if key not in _fetched:
         place = scratch_folder()
-        bundle = Path(download_artifacts(f"{uri}/{_BUNDLE_IN_VERSION}", dst_path=str(place)))
-    _fetched[key] = (place, bundle)  # last, as the most recently asked for
+        _fetched[key] = place, Path(download_artifacts(f"{uri}/{_BUNDLE_IN_VERSION}", dst_path=str(place)))
+    _fetched[key] = _fetched.pop(key)  # last, as the one most recently asked for
     for old in list(_fetched)[:-_FETCHED_KEPT]:
         shutil.rmtree(_fetched.pop(old)[0], ignore_errors=True)
-    return bundle
+    return _fetched[key][1]
