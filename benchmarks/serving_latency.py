@@ -1,6 +1,6 @@
 """What serving costs beside the network: an answer against the bare ONNX session and against `keras.predict`.
 
-    .venv/bin/python -m benchmarks.serving_latency --image FILE [--sex F] [--rounds 30] [--starts 3]
+    .venv/bin/python -m benchmarks.serving_latency --image FILE [--model REF] [--sex F] [--rounds 30] [--starts 3]
 
 Compared like with like: the reference model's answer is the mean over an image and its mirror image, two runs of the
 network, so the bare session runs twice as well. For Keras, which has no mirror image, the answer's network runs once
@@ -70,6 +70,7 @@ for line in sys.stdin:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path, required=True, help="a hand radiograph")
+    parser.add_argument("--model", default=str(REFERENCE_MODEL), help="a model that averages over the mirror image")
     parser.add_argument("--sex", choices=("M", "F"), default="F")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--starts", type=int, default=3)
@@ -79,14 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"{options.image.name}, {len(content) / 1e3:.0f} kB, {os.cpu_count()} cores, {options.rounds} rounds in turns"
     )
-    started = [start_to_answer(content, options.sex) for _ in range(options.starts)]
+    started = [start_to_answer(options.model, content, options.sex) for _ in range(options.starts)]
     starts, _, rss_mb = zip(*started, strict=True)
     for seconds, cpu_seconds, mb in started:
         print(
             f"start to first answer              {seconds:8.2f} s    ({cpu_seconds:.2f} s of CPU, {mb:.0f} MB)",
             flush=True,
         )
-    figures = ratios(content, options.sex, options.rounds) | {
+    figures = ratios(options.model, content, options.sex, options.rounds) | {
         "start to first answer, s": float(np.median(starts)),
         "RSS, MB": max(rss_mb),
     }
@@ -95,15 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(row.holds for row in rows) else 1
 
 
-def ratios(content: bytes, sex: str, rounds: int) -> dict[str, float]:
+def ratios(model: str, content: bytes, sex: str, rounds: int) -> dict[str, float]:
     """Medians in ms are printed; the ratios of medians are returned."""
-    predictor = load_predictor(str(REFERENCE_MODEL))
+    predictor = load_predictor(model)
     prepared = preprocess(decode_image(content), predictor.preprocessing)[None]
     flip = predictor.bundle.facts.flip_averaging
     size = predictor.preprocessing.image_size_px
     facts = predictor.bundle.facts.model_copy(update={"flip_averaging": False})
     one_run = Predictor(replace(predictor.bundle, facts=facts), predictor.name)
-    with keras_process(size) as keras_ms, serving() as (url, _), httpx.Client(base_url=url, trust_env=False) as client:
+    with (
+        keras_process(size) as keras_ms,
+        serving(model) as (url, _),
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
         ways: dict[str, Callable[[], float]] = {
             "bare session": timed(lambda: predictor.network.run(prepared, sex_input([sex]), flip)),
             "answer": timed(lambda: answer_in_full(predictor, content, sex)),
@@ -164,7 +169,7 @@ def keras_process(size: int) -> Iterator[Callable[[int], float]]:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, psutil.Process]]:
+def serving(model: str) -> Iterator[tuple[str, psutil.Process]]:
     """A server without the page in an empty home, and its process."""
     with tempfile.TemporaryDirectory() as home:
         environment = os.environ | {
@@ -172,7 +177,7 @@ def serving() -> Iterator[tuple[str, psutil.Process]]:
             "BONE_AGE_SERVE_PAGE": "false",
             "BONE_AGE_SERVE_DRAIN_S": "0",
         }
-        command = [sys.executable, "-m", "bone_age.cli", "serve", "--port", "0"]
+        command = [sys.executable, "-m", "bone_age.cli", "serve", "--port", "0", "--model", model]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
@@ -183,10 +188,10 @@ def serving() -> Iterator[tuple[str, psutil.Process]]:
             process.wait(60)
 
 
-def start_to_answer(content: bytes, sex: str) -> tuple[float, float, float]:
+def start_to_answer(model: str, content: bytes, sex: str) -> tuple[float, float, float]:
     """From the process's start to its first answer: seconds, and seconds of CPU; its memory in MB after nine more."""
     started = time.perf_counter()
-    with serving() as (url, process), httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+    with serving(model) as (url, process), httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
         while client.get("/readyz").status_code != 200:
             time.sleep(0.02)
         ask(client, content, sex)

@@ -17,6 +17,7 @@ import typer
 
 from bone_age.cli_batch import add_to as add_batch
 from bone_age.cli_calibrate import add_to as add_calibrate
+from bone_age.cli_export import add_to as add_export
 from bone_age.cli_governance import add_to as add_governance
 from bone_age.cli_monitor import add_to as add_monitor
 from bone_age.cli_operations import add_to as add_operations
@@ -219,20 +220,7 @@ def _say(answer: Prediction, coverage: float) -> None:
         print(f"  warning: {warning.message}")
 
 
-@app.command(epilog="Example: `bone-age export --model models:/bone-age/3 --out model/`")
-def export(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is not there yet, or is empty.")],
-    model: Reference = None,
-    half: Annotated[
-        bool, typer.Option("--half", help="Weights stored as float16 and no Keras model: below 45 MB.")
-    ] = False,
-) -> None:
-    """Write a model version as a folder that every command takes with `--model DIR` and that needs no MLflow."""
-    from bone_age.exporting import export_bundle
-
-    bundle = export_bundle(_predictor(model).bundle, out, half)
-    size_mb = sum(file.stat().st_size for file in bundle.folder.iterdir()) / 1e6
-    print(f"{out}: {bundle.facts.architecture}, {size_mb:.0f} MB, model.onnx {bundle.onnx_sha256[:12]}")
+add_export(app)
 
 
 @app.command(name="import-reference", epilog="Example: `bone-age import-reference`")

@@ -22,6 +22,7 @@ from bone_age.evaluation.linear_correction import LinearCorrection
 from bone_age.evaluation.site_correction import SiteCalibration
 from bone_age.imaging import PreprocessingSettings
 from bone_age.serving.card import model_card
+from bone_age.serving.int8 import Int8Facts
 
 MODEL_ONNX, MODEL_KERAS = "model.onnx", "model.keras"
 PREPROCESSING, CALIBRATION, FACTS, CHECKSUMS = "preprocessing.json", "calibration.json", "model.json", "checksums.json"
@@ -49,6 +50,7 @@ class ModelFacts(BaseModel):
     correction: LinearCorrection = LinearCorrection()
     git_commit: str = "unknown"
     site: SiteCalibration | None = None
+    int8: Int8Facts | None = None
 
     @property
     def measured_on(self) -> str:

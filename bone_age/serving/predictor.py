@@ -20,6 +20,7 @@ from bone_age.growth import AgeConsistency, GrowthAssessment
 from bone_age.imaging import ImageError, Preprocessed, PreprocessingSettings, decode_image, read_image
 from bone_age.imaging.preprocessing import preprocess_with_findings
 from bone_age.serving.bundle import Bundle, load_bundle
+from bone_age.serving.int8 import require_exact_sums
 from bone_age.serving.onnx_network import NetworkOutput, OnnxNetwork
 from bone_age.serving.statistics import ImageStatistics
 
@@ -104,6 +105,8 @@ class Predictor:
     def __init__(self, bundle: Bundle, name: str, standing_warnings: tuple[Warning, ...] = ()) -> None:
         self.bundle, self.name, self.standing_warnings = bundle, name, standing_warnings
         self.digest = bundle.digest
+        if bundle.facts.int8 is not None:
+            require_exact_sums()
         self.network = OnnxNetwork(bundle.onnx)
         size_px = bundle.preprocessing.image_size_px
         if size_px != self.network.image_size_px:

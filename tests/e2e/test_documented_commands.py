@@ -49,7 +49,7 @@ ELSEWHERE = {"docs/how-to/follow-a-prediction.md": "tests/e2e/test_training_run.
 FILLED_IN = (
     (r"\.venv/bin/bone-age", "bone-age"),
     (r"--config \S+", "--config short.yaml"),
-    (r"(evaluate .*|train .*|tune .*|batch .*|schedule .*)--data \S+", r"\1--data $PWD/data"),
+    (r"(evaluate .*|export .*|train .*|tune .*|batch .*|schedule .*)--data \S+", r"\1--data $PWD/data"),
     (r"(calibrate .*)--data \S+", r"\1--data clinic"),
     (r"(?<=\s)(HAND|hand)\.png|\.bone-age/data/\S+\.png", "hand.png"),
     (r"models:/bone-age/\d+", "models:/bone-age/1"),
@@ -132,6 +132,8 @@ def test_documented_commands_do_what_they_say(block: list[str], place: tuple[Wor
         timeout=600,
         check=False,
     )
+    if done.returncode and "needs a processor with VNNI" in done.stderr:
+        pytest.skip(done.stderr.strip())
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stdout + done.stderr
 

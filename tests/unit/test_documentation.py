@@ -62,7 +62,7 @@ def test_commands_and_options_exist(page: Path) -> None:
             command = command.commands[name]
         known = {option for parameter in (*COMMANDS.params, *command.params) for option in parameter.opts} | {"--help"}
         for word in words:
-            option = re.match(r"--[a-z][a-z-]*", word)
+            option = re.match(r"--[a-z][a-z0-9-]*", word)
             assert option is None or option.group() in known, f"{command.name} {option.group()}: no such option"
 
 

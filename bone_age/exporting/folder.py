@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bone_age.errors import InputError
@@ -24,20 +25,37 @@ def export_bundle(bundle: Bundle, out: Path, half: bool = False) -> Bundle:
     Raises:
         InputError: `out` exists and is not empty, or cannot be written.
     """
+    require_free(out)
+
+    def store_as_half(folder: Path) -> None:
+        from bone_age.modelling.half_weights import store_weights_as_half
+
+        store_weights_as_half(bundle.onnx, folder / MODEL_ONNX)
+
+    if half:
+        return write_whole_folder(bundle, out, store_as_half, left_out=(MODEL_KERAS,))
+    return write_whole_folder(bundle, out)
+
+
+def require_free(out: Path) -> None:
+    """Raise InputError where `out` is something else than an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already and is not an empty folder")
+
+
+def write_whole_folder(
+    bundle: Bundle, out: Path, change: Callable[[Path], None] = lambda folder: None, left_out: Collection[str] = ()
+) -> Bundle:
+    """Copy a bundle beside `out`, change the copy, and put it in its place when it verifies."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
             folder = Path(scratch) / "bundle"
             folder.mkdir()
             for name in json.loads((bundle.folder / CHECKSUMS).read_text()):
-                if not (half and name == MODEL_KERAS):
+                if name not in left_out:
                     shutil.copyfile(bundle.folder / name, folder / name)
-            if half:
-                from bone_age.modelling.half_weights import store_weights_as_half
-
-                store_weights_as_half(bundle.onnx, folder / MODEL_ONNX)
+            change(folder)
             write_checksums(folder)
             load_bundle(folder)
             if out.exists():

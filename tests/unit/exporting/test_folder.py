@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bone_age.errors import InputError, ModelError
-from bone_age.exporting import export_bundle
+from bone_age.exporting.folder import export_bundle
 from bone_age.serving.bundle import CARD, CHECKSUMS, CONFIG, FIGURES, MODEL_KERAS, TRAINING, load_bundle
 from bone_age.serving.predictor import Predictor
 
