@@ -21,6 +21,7 @@ if uv --version >/dev/null 2>&1; then
     uv pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
 else
     "$python" -m venv "$VENV"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    # Not compiled here, as with uv: that takes as long as the rest, and what is imported compiles itself.
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --editable .
 fi

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bone_age.evaluation.evaluated import EvaluatedModel
 from bone_age.exporting.int8 import Int8Export, export_int8
 from bone_age.modelling.trained import TrainedModel
 from bone_age.serving import int8 as processors
-from bone_age.serving.bundle import CARD, CHECKSUMS, MODEL_KERAS, Bundle, ModelFacts, Origin, load_bundle, write_bundle
+from bone_age.serving.bundle import CARD, CHECKSUMS, MODEL_KERAS, Bundle, Origin, load_bundle, write_bundle
 from bone_age.serving.onnx_network import OnnxNetwork
 from bone_age.serving.predictor import Predictor
 from bone_age.settings import Home, TrainingConfig
@@ -23,27 +24,15 @@ HAND = np.random.default_rng(4).integers(0, 256, (90, 70), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def parent(
+    tiny_bundle: Path,
     tiny_model: TrainedModel,
     tiny_evaluated: EvaluatedModel,
     tiny_config: TrainingConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     """The tiny model with the configuration that trained it."""
-    test = tiny_evaluated.test
-    facts = ModelFacts(
-        architecture="xception_multi",
-        inputs="image + sex",
-        dataset_name="synthetic",
-        dataset_fingerprint=tiny_model.record.dataset_fingerprint,
-        synthetic=True,
-        images_digest=tiny_model.record.images_digest,
-        weights="none",
-        seed=3,
-        mlflow_run_id="no-run",
-        test_mae=test.metrics.mae.value,
-    )
-    origin = Origin(tiny_config.portable_yaml, test.to_json())
-    folder = tmp_path_factory.mktemp("parent")
+    origin = Origin(tiny_config.portable_yaml, tiny_evaluated.test.to_json())
+    folder, facts = tmp_path_factory.mktemp("parent"), load_bundle(tiny_bundle).facts
     return write_bundle(folder, tiny_model.folder, tiny_evaluated.calibration, facts, origin)
 
 
@@ -125,8 +114,8 @@ def test_a_processor_that_would_overflow_does_not_answer(
 ) -> None:
     (tmp_path / "cpuinfo").write_text("flags : avx avx2 avx512f\n")
     monkeypatch.setattr(processors, "CPU_FACTS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(processors.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     with pytest.raises(ModelError, match="needs a processor with VNNI"):
         Predictor(exported.bundle, "int8")
-    monkeypatch.setattr(processors.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     Predictor(exported.bundle, "int8")
