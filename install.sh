@@ -21,7 +21,8 @@ if uv --version >/dev/null 2>&1; then
     uv pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
 else
     "$python" -m venv "$VENV"
-    # Not compiled here, as with uv: that takes as long as the rest, and what is imported compiles itself.
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --editable .
 fi
+# On all cores, where pip takes one; and here, since with PYTHONDONTWRITEBYTECODE every command would compile all it imports.
+"$VENV/bin/python" -m compileall -qq -j 0 "$VENV"/lib/python*/site-packages || true  # some packages carry templates

@@ -53,8 +53,10 @@ def export(
 
 def _export_int8(bundle: Bundle, data: str, out: Path) -> None:
     from bone_age.exporting.int8 import export_int8
+    from bone_age.one_process import ended_by_signals
 
-    exported = export_int8(bundle, data, out)
+    with ended_by_signals():
+        exported = export_int8(bundle, data, out)
     _say_written(exported.bundle, out)
     test, facts = exported.evaluated.test, exported.facts
     print(

@@ -8,7 +8,7 @@ figures are of the same test split.
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from bone_age.evaluation.robustness import lowest_hashes
 from bone_age.exporting.folder import require_free, write_whole_folder
 from bone_age.modelling.int8_network import CALIBRATION_ROWS, store_as_int8
 from bone_age.progress import bar
+from bone_age.scratch import scratch_folder
 from bone_age.serving.bundle import (
     CALIBRATION,
     CARD,
@@ -80,27 +81,25 @@ def export_int8(bundle: Bundle, source: str, out: Path) -> Int8Export:
         raise InputError("this model is in eight bits already")
     config = load_config(bundle.folder / CONFIG)
     dataset = _rows_needed(_dataset_of(bundle, source, config))
-    with tempfile.TemporaryDirectory(prefix="bone-age-int8-") as scratch:
-        prepared = Path(scratch) / "prepared"
-        prepared.mkdir()
-        images = prepare_images(dataset, bundle.preprocessing, config.validation.error_unreadable_share, prepared)
-        onnx = Path(scratch) / MODEL_ONNX
-        scaled_on = lowest_hashes(images.split("train"), CALIBRATION_ROWS)
-        store_as_int8(bundle.onnx, onnx, images.images[scaled_on["array_row"].to_numpy()], sex_input(scaled_on["sex"]))
-        evaluated = _measured(onnx, bundle, images, config)
-        facts = Int8Facts(
-            parent_digest=bundle.digest,
-            parent_test_mae=bundle.facts.test_mae,
-            calibration_rows=len(scaled_on),
-            **_differences(bundle.onnx, onnx, images),
-        )
+    scratch = scratch_folder()
+    images = prepare_images(dataset, bundle.preprocessing, config.validation.error_unreadable_share, scratch)
+    onnx = scratch / MODEL_ONNX
+    scaled_on = lowest_hashes(images.split("train"), CALIBRATION_ROWS)
+    store_as_int8(bundle.onnx, onnx, images.images[scaled_on["array_row"].to_numpy()], sex_input(scaled_on["sex"]))
+    evaluated = _measured(onnx, bundle, images, config)
+    facts = Int8Facts(
+        parent_digest=bundle.digest,
+        parent_test_mae=bundle.facts.test_mae,
+        calibration_rows=len(scaled_on),
+        **_differences(bundle.onnx, onnx, images),
+    )
 
-        def change(folder: Path) -> None:
-            (folder / MODEL_ONNX).write_bytes(onnx.read_bytes())
-            _describe(folder, bundle, evaluated, facts)
+    def change(folder: Path) -> None:
+        shutil.copyfile(onnx, folder / MODEL_ONNX)
+        _describe(folder, bundle, evaluated, facts)
 
-        left_out = (MODEL_KERAS, LIKENESS, HELD_OUT)
-        return Int8Export(write_whole_folder(bundle, out, change, left_out), evaluated, facts)
+    left_out = (MODEL_KERAS, LIKENESS, HELD_OUT)
+    return Int8Export(write_whole_folder(bundle, out, change, left_out), evaluated, facts)
 
 
 def _dataset_of(bundle: Bundle, source: str, config: TrainingConfig) -> Dataset:
