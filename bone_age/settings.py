@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -504,11 +505,10 @@ class Home(BaseSettings):
         Raises:
             InputError: The folder cannot be created or written.
         """
-        probe = self.root / f".write-test-{os.getpid()}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe.write_text("x")
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.root) as probe:  # without a name: threads and processes do this at once
+                probe.write(b"x")
         except OSError as error:
             raise InputError(f"BONE_AGE_HOME {self.root} cannot be written: {error.strerror}") from None
         return self
