@@ -507,7 +507,7 @@ class Home(BaseSettings):
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root) as probe:  # without a name: threads and processes do this at once
+            with tempfile.TemporaryFile(dir=self.root) as probe:  # nameless: threads do this at once
                 probe.write(b"x")
         except OSError as error:
             raise InputError(f"BONE_AGE_HOME {self.root} cannot be written: {error.strerror}") from None
